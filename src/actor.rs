@@ -1,0 +1,166 @@
+//! How an actor is started, what its end looks like, and what happens when it panics.
+//!
+//! An actor is a struct that owns its state and a `run(self)` that is a plain future: a test polls it on one thread,
+//! and only [`spawn`] turns it into a task. Its end is the value that `run` returns; nobody is sent a message about it.
+
+use crate::ConnId;
+use crate::runtime::{Runtime, Task};
+use futures_lite::FutureExt;
+use std::any::Any;
+use std::panic::AssertUnwindSafe;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+/// Starts an actor. `name` is its file, and `conn` the connection that it works for, if any.
+pub(crate) fn spawn<T: Send + 'static>(
+    runtime: &dyn Runtime,
+    name: &'static str,
+    conn: Option<ConnId>,
+    run: impl Future<Output = T> + Send + 'static,
+) -> Running<T> {
+    let (sender, exit) = async_channel::bounded(1);
+    let task = runtime.spawn(Box::pin(async move {
+        let exit = guard(name, conn, run).await;
+        // Full cannot be, for this is the only message; closed means that nobody waits for the exit.
+        let _ = sender.try_send(exit);
+    }));
+    Running { task, exit: Box::pin(exit) }
+}
+
+/// An actor that was started. Awaiting it gives what its `run` returned.
+///
+/// Dropping it cancels the actor: a supervisor that panics takes its actors with it.
+#[must_use = "an actor is cancelled when this is dropped"]
+pub(crate) struct Running<T> {
+    task: Task,
+    exit: Pin<Box<async_channel::Receiver<Result<T, Panicked>>>>,
+}
+
+impl<T> Running<T> {
+    /// Lets the actor go on without anybody waiting for it.
+    pub(crate) fn detach(self) {
+        self.task.detach();
+    }
+
+    /// Stops the actor where it waits, and returns when all that it owned is dropped.
+    pub(crate) async fn cancel(self) {
+        drop(self.task);
+        // The sender lives in the task: the channel closes when the task is gone.
+        while self.exit.recv().await.is_ok() {}
+    }
+}
+
+impl<T> Future for Running<T> {
+    type Output = Result<T, Panicked>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        use futures_lite::Stream;
+        let exit = ready!(self.exit.as_mut().poll_next(cx));
+        // Without an exit the task was dropped from outside, which only the end of the runtime does.
+        Poll::Ready(exit.unwrap_or(Err(Panicked)))
+    }
+}
+
+/// The actor panicked. It was logged where it happened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Panicked;
+
+/// Runs a future so that a panic in it stays in it: logged once, and told to whoever waits.
+pub(crate) async fn guard<T>(
+    name: &'static str,
+    conn: Option<ConnId>,
+    run: impl Future<Output = T>,
+) -> Result<T, Panicked> {
+    // The future is dropped after a panic, so nobody sees the state that the panic left half-changed.
+    AssertUnwindSafe(run).catch_unwind().await.map_err(|payload| {
+        let panic = words(&*payload);
+        match conn {
+            Some(conn) => {
+                log::error!(actor = name, conn = conn.number(), panic; "an actor panicked; its connection is aborted")
+            }
+            None => log::error!(actor = name, panic; "an actor panicked"),
+        }
+        Panicked
+    })
+}
+
+fn words(payload: &(dyn Any + Send)) -> &str {
+    payload
+        .downcast_ref::<&str>()
+        .copied()
+        .or_else(|| payload.downcast_ref::<String>().map(String::as_str))
+        .unwrap_or("a panic without words")
+}
+
+/// Gives the other tasks of the thread their turn, now and then: the executor itself never takes it away.
+///
+/// A socket that is always ready would otherwise keep its actor running for as long as its peer likes.
+#[derive(Debug, Default)]
+pub(crate) struct Budget {
+    spent: u32,
+}
+
+impl Budget {
+    /// Turns between two yields. One turn moves at most a chunk, so a neighbour waits for tens of microseconds.
+    const TURNS: u32 = 16;
+
+    pub(crate) async fn spend(&mut self) {
+        self.spent += 1;
+        if self.spent == Self::TURNS {
+            self.spent = 0;
+            futures_lite::future::yield_now().await;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::mailbox::mailbox;
+    use crate::runtime::AsyncStd;
+    use futures_lite::future::{block_on, pending};
+    use std::sync::Arc;
+
+    #[test]
+    fn an_exit_is_the_value_that_run_returns() {
+        let running = spawn(&AsyncStd, "test", None, async { 7 });
+        assert_eq!(block_on(running), Ok(7));
+    }
+
+    #[test]
+    fn a_panic_is_told_to_whoever_waits_and_hurts_no_other() {
+        let well = spawn(&AsyncStd, "test", None, async { 7 });
+        let ill = spawn(&AsyncStd, "test", Some(ConnId::from(1)), async { panic!("on purpose") });
+        assert_eq!(block_on(ill), Err::<(), _>(Panicked));
+        assert_eq!(block_on(well), Ok(7));
+    }
+
+    #[test]
+    fn cancel_returns_when_all_that_the_actor_owned_is_dropped() {
+        let owned = Arc::new(());
+        let inside = Arc::clone(&owned);
+        let running = spawn(&AsyncStd, "test", None, async move {
+            let _inside = inside;
+            pending::<()>().await
+        });
+        block_on(running.cancel());
+        assert_eq!(Arc::strong_count(&owned), 1);
+    }
+
+    #[test]
+    fn dropping_cancels_and_detaching_does_not() {
+        block_on(async {
+            let (address, mut inbox) = mailbox::<u8>(1);
+            let waiting = spawn(&AsyncStd, "test", None, async move {
+                let _address = address;
+                pending::<()>().await
+            });
+            drop(waiting);
+            assert_eq!(inbox.recv().await, None, "the cancelled actor dropped its address");
+
+            let (address, mut inbox) = mailbox(1);
+            spawn(&AsyncStd, "test", None, async move { address.send(7).await }).detach();
+            assert_eq!(inbox.recv().await, Some(7));
+        });
+    }
+}

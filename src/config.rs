@@ -1,0 +1,239 @@
+//! Every setting of a proxy, with its default, and the memory that follows from them.
+
+use crate::Endpoint;
+use crate::units::{show_duration, show_size};
+use std::fmt;
+use std::time::Duration;
+
+/// The settings of a proxy. The defaults are those of the command line.
+///
+/// ```
+/// let config = trunkline::Config::default();
+/// assert_eq!(config.max_conn, 10_000);
+/// assert_eq!(config.check(), Ok(()));
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Config {
+    /// Where clients connect.
+    pub listen: Vec<Endpoint>,
+    /// Where their bytes go: the first of these, counted round-robin, that accepts.
+    pub backends: Vec<Endpoint>,
+    /// How long one address of a backend may take to accept, and a name to resolve.
+    pub connect_timeout: Duration,
+    /// How many clients the kernel keeps waiting for each listener (listen(2)).
+    pub backlog: u32,
+    /// How many connections are carried at once; further clients wait in the backlog.
+    pub max_conn: usize,
+    /// How often deadlines are looked at. A deadline may be met up to two ticks late.
+    pub tick: Duration,
+    /// How long a connection may stand without a byte in either direction.
+    pub idle_timeout: Duration,
+    /// The same once one side has ended its sending (or can no longer be written to).
+    pub half_close_timeout: Duration,
+    /// How long connections may go on after the proxy was told to stop.
+    pub drain_timeout: Duration,
+    /// Keepalive probes on every TCP socket; `None` sends none.
+    pub keepalive: Option<Keepalive>,
+    /// How often [`Events::on_timer`](crate::Events::on_timer) is called and a report is logged.
+    pub report: Option<Duration>,
+    /// The permissions of a unix socket's file; `None` leaves them to the umask.
+    pub unix_mode: Option<u32>,
+    /// How much memory a connection may hold.
+    pub limits: Limits,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        let local = |port| Endpoint::Ip(([127, 0, 0, 1], port).into());
+        Config {
+            listen: vec![local(9509)],
+            backends: vec![local(9501)],
+            connect_timeout: Duration::from_millis(200),
+            backlog: 128,
+            max_conn: 10_000,
+            tick: Duration::from_secs(1),
+            idle_timeout: Duration::from_secs(3600),
+            half_close_timeout: Duration::from_secs(60),
+            drain_timeout: Duration::from_secs(30),
+            keepalive: None,
+            report: None,
+            unix_mode: None,
+            limits: Limits::default(),
+        }
+    }
+}
+
+impl Config {
+    /// Says whether these settings make sense together.
+    ///
+    /// # Errors
+    /// One sentence that names the setting (as its flag is called), what is wrong and what would be right.
+    pub fn check(&self) -> Result<(), String> {
+        if self.listen.is_empty() {
+            return Err("no listen address; name at least one".into());
+        }
+        if self.backends.is_empty() {
+            return Err("no backend; name at least one".into());
+        }
+        for backend in &self.backends {
+            if let Endpoint::Ip(address) = backend
+                && address.port() == 0
+            {
+                return Err(format!("backend {backend} has port 0; name a real port"));
+            }
+            // Port 0 is excepted: listening there means "any free port".
+            if self.listen.contains(backend) {
+                return Err(format!(
+                    "backend {backend} is a listen address too; the proxy would connect to itself"
+                ));
+            }
+        }
+        for (name, value) in [("max-conn", self.max_conn), ("backlog", self.backlog as usize)] {
+            if value == 0 {
+                return Err(format!("{name} 0 would serve nobody; use 1 or more"));
+            }
+        }
+        if self.backlog > i32::MAX as u32 {
+            return Err(format!("backlog {} is more than the system can count", self.backlog));
+        }
+        if self.limits.chunk == 0 || self.limits.mailbox == 0 {
+            return Err("a chunk and a mailbox have a size of 1 or more".into());
+        }
+        for (name, value) in [
+            ("tick", self.tick),
+            ("connect-timeout", self.connect_timeout),
+            ("report", self.report.unwrap_or(self.tick)),
+        ] {
+            if value.is_zero() {
+                return Err(format!("{name} 0s is too short; use 1ms or more"));
+            }
+        }
+        for (name, value) in
+            [("idle-timeout", self.idle_timeout), ("half-close-timeout", self.half_close_timeout)]
+        {
+            if value < self.tick {
+                return Err(format!(
+                    "{name} {} is shorter than the tick of {} by which it is looked at; use a tick of {} or less",
+                    show_duration(value),
+                    show_duration(self.tick),
+                    show_duration(value.max(Duration::from_millis(1))),
+                ));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// When the kernel probes a silent TCP peer (tcp(7)).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Keepalive {
+    /// Silence before the first probe; whole seconds.
+    pub idle: Duration,
+    /// Between two probes; `None` leaves it to the system.
+    pub interval: Option<Duration>,
+    /// Probes without an answer before the peer counts as dead; `None` leaves it to the system.
+    pub count: Option<u32>,
+}
+
+impl fmt::Display for Keepalive {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&show_duration(self.idle))?;
+        if let Some(interval) = self.interval {
+            write!(f, ",{}", show_duration(interval))?;
+        }
+        if let Some(count) = self.count {
+            write!(f, ",{count}")?;
+        }
+        Ok(())
+    }
+}
+
+/// The figures that bound memory. Every mailbox on the data path takes its capacity from here.
+///
+/// One direction of a connection holds at most: one chunk in the reader's hand, a full mailbox, and as many in the
+/// writer's hand (it empties its mailbox into one write). Two directions make
+/// `2 * (2 * mailbox + 1) * chunk` bytes; the kernel's own socket buffers come on top.
+///
+/// ```
+/// let limits = trunkline::Limits { chunk: 16 << 10, mailbox: 4, spare: 256 };
+/// assert_eq!(limits.per_connection(), 2 * (2 * 4 + 1) * (16 << 10));
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Bytes in one chunk: the most that one read takes.
+    pub chunk: usize,
+    /// Messages in the mailbox of a writer.
+    pub mailbox: usize,
+    /// Empty buffers kept for the next read, per proxy; more than these go back to the allocator.
+    pub spare: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Limits { chunk: 16 << 10, mailbox: 4, spare: 256 }
+    }
+}
+
+impl Limits {
+    /// The most payload bytes that one connection holds in this process.
+    pub fn per_connection(&self) -> usize {
+        let one_direction = self.mailbox.saturating_mul(2).saturating_add(1);
+        one_direction.saturating_mul(2).saturating_mul(self.chunk)
+    }
+
+    /// The most payload bytes that `connections` hold at once, with the spare buffers.
+    pub fn total(&self, connections: usize) -> usize {
+        self.per_connection()
+            .saturating_mul(connections)
+            .saturating_add(self.spare.saturating_mul(self.chunk))
+    }
+}
+
+impl fmt::Display for Limits {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "{} per connection = 2 directions x (1 + 2 x {} chunks) x {}",
+            show_size(self.per_connection()),
+            self.mailbox,
+            show_size(self.chunk),
+        )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn contradictions_are_named() {
+        let check = |change: fn(&mut Config), part: &str| {
+            let mut config = Config::default();
+            change(&mut config);
+            let error = config.check().expect_err(part);
+            assert!(error.contains(part), "{error}");
+        };
+        check(|c| c.listen.clear(), "no listen address");
+        check(|c| c.backends.clear(), "no backend");
+        check(|c| c.backends = c.listen.clone(), "connect to itself");
+        check(|c| c.backends = vec![Endpoint::Ip(([127, 0, 0, 1], 0).into())], "port 0");
+        check(|c| c.max_conn = 0, "max-conn 0");
+        check(|c| c.backlog = 0, "backlog 0");
+        check(|c| c.backlog = u32::MAX, "more than the system can count");
+        check(|c| c.limits.mailbox = 0, "mailbox");
+        check(|c| c.tick = Duration::ZERO, "tick 0s");
+        check(|c| c.report = Some(Duration::ZERO), "report 0s");
+        check(|c| c.idle_timeout = Duration::from_millis(300), "use a tick of 300ms or less");
+        check(|c| c.half_close_timeout = Duration::ZERO, "half-close-timeout 0s");
+    }
+
+    #[test]
+    fn the_bound_is_printed_with_its_sum() {
+        assert_eq!(
+            Limits::default().to_string(),
+            "288k per connection = 2 directions x (1 + 2 x 4 chunks) x 16k"
+        );
+        let huge = Limits { chunk: usize::MAX, mailbox: usize::MAX, spare: usize::MAX };
+        assert_eq!(huge.total(usize::MAX), usize::MAX);
+    }
+}

@@ -1,0 +1,399 @@
+//! Supervises one connection: starts its four actors, connects its backend, and decides how it ends.
+//!
+//! - **Owns** its mailbox, its slot, and (with the actors) both sockets.
+//! - **Receives** orders from the [`directory`](crate::directory): `Drain`, `End`.
+//! - **Sends to** the directory: `Ended`. Its actors tell it nothing; it waits for the values that they return.
+//! - **Ends when** all four actors have ended.
+//! - **Never** touches a payload byte.
+//!
+//! ```text
+//!   client socket ──> client_reader ──Chunk, Fin──> backend_writer ──> backend socket
+//!   client socket <── client_writer <──Chunk, Fin── backend_reader <── backend socket
+//! ```
+//!
+//! # How this ends
+//! Both sockets are armed (see [`Socket`]): unless the last line of [`Connection::carry`] disarms them, dropping them
+//! resets both peers.
+//!
+//! 1. **Client EOF.** client_reader sends `Fin` and has finished; backend_writer writes all, ends its sending and has
+//!    finished. The other direction goes on. When it has finished too, the end is clean.
+//! 2. **Backend EOF.** The same, mirrored.
+//! 3. **Client lost on reading.** client_reader has failed. Nothing can reach the client: client_writer is cancelled,
+//!    and backend_reader sees that and ends. backend_writer delivers what the client had sent, finds no `Fin`, and ends.
+//!    Both peers are reset.
+//! 4. **Backend lost on reading.** The same, mirrored: the client gets all that the backend had sent, then the reset.
+//! 5. **Client or backend lost on writing.** That writer has failed, and the reader that fed it ends. The reader of the
+//!    lost socket goes on: what that peer had already sent is delivered first. Its socket then reports the loss (3, 4).
+//! 6. **No backend.** client_reader is cancelled and the client is reset.
+//! 7. **An order, a deadline, a panic.** All four are cancelled and both peers are reset.
+
+use crate::actor::{self, Panicked, Running};
+use crate::backend_reader::BackendReader;
+use crate::backend_writer::BackendWriter;
+use crate::client_reader::ClientReader;
+use crate::client_writer::ClientWriter;
+use crate::error::describe;
+use crate::gauges::Gauges;
+use crate::mailbox::{Address, Mailbox, mailbox};
+use crate::proxy::Route;
+use crate::runtime::{Either, race};
+use crate::slots::Slot;
+use crate::socket::Socket;
+use crate::tunnel::{Exit, Post};
+use crate::{
+    By, ConnId, Ended, Endpoint, Phase, Side, backend_reader, backend_writer, client_reader,
+    client_writer, directory,
+};
+use std::future::poll_fn;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::{Duration, Instant};
+
+pub(crate) const NAME: &str = "connection";
+
+/// Orders pending at most: one `Drain` and one `End`; a second `End` says nothing new.
+pub(crate) const MAILBOX: usize = 2;
+
+#[derive(Debug)]
+pub(crate) enum Message {
+    /// The proxy was told to stop: go on, but remember it.
+    Drain,
+    /// Abort now.
+    End { by: By, cause: &'static str },
+}
+
+pub(crate) struct Connection {
+    pub(crate) conn: ConnId,
+    pub(crate) client: Endpoint,
+    pub(crate) socket: Arc<dyn Socket>,
+    pub(crate) mailbox: Mailbox<Message>,
+    pub(crate) directory: Address<directory::Message>,
+    pub(crate) gauges: Arc<Gauges>,
+    pub(crate) route: Arc<Route>,
+    pub(crate) slot: Slot,
+}
+
+impl Connection {
+    pub(crate) async fn run(self) {
+        let accepted = self.route.runtime.now();
+        let (slot, directory) = (self.slot, self.directory);
+        let mut course = Course {
+            conn: self.conn,
+            client: self.client,
+            gauges: self.gauges,
+            route: self.route,
+            accepted,
+            mailbox: self.mailbox,
+            draining: false,
+            backend: None,
+            end: None,
+        };
+        // A panic (of a callback, say) must not keep on_close and the directory from hearing of the end.
+        let carried = actor::guard(NAME, Some(course.conn), course.carry(self.socket)).await;
+        let clean = carried.unwrap_or_else(|Panicked| {
+            course.blame(By::Proxy, "an actor panicked");
+            false
+        });
+        let ended = course.ended(clean);
+        ended.log();
+        let events = Arc::clone(&course.route.events);
+        let _ = actor::guard(NAME, Some(self.conn), async { events.on_close(&ended) }).await;
+        // Gone means that the proxy itself has been dropped: there is nobody left to tell.
+        let _ = directory.send(directory::Message::Ended(ended)).await;
+        // Only now may the next client come: at the limit, a test or an operator sees at most that many.
+        drop(slot);
+    }
+}
+
+/// A connection on its way, and what is known of its end.
+struct Course {
+    conn: ConnId,
+    client: Endpoint,
+    gauges: Arc<Gauges>,
+    route: Arc<Route>,
+    mailbox: Mailbox<Message>,
+    accepted: Instant,
+    draining: bool,
+    /// The backend that accepted, and how long after the client was accepted.
+    backend: Option<(Endpoint, Duration)>,
+    end: Option<End>,
+}
+
+/// The first thing that made this connection end.
+struct End {
+    by: By,
+    phase: Phase,
+    /// Empty while it still is a clean one.
+    cause: String,
+}
+
+impl Course {
+    /// Carries the bytes; returns whether all were delivered in both directions.
+    async fn carry(&mut self, client: Arc<dyn Socket>) -> bool {
+        self.route.events.on_connect(self.conn, &self.client);
+        let route = Arc::clone(&self.route);
+        let capacity = route.config.limits.mailbox;
+        let (to_backend, backend_mailbox) = mailbox(capacity);
+        let (to_client, client_mailbox) = mailbox(capacity);
+
+        // The client is read before the backend is there: its first bytes wait in the mailbox.
+        let mut crew = Crew::default();
+        let reader =
+            ClientReader { socket: Arc::clone(&client), to: to_backend, post: self.post() };
+        crew.start(&route, self.conn, Role::ClientReader, reader.run());
+        let Some(backend) = self.connect(&mut crew).await else {
+            crew.cancel_all().await;
+            return false;
+        };
+
+        let writer = BackendWriter {
+            mailbox: backend_mailbox,
+            socket: Arc::clone(&backend),
+            post: self.post(),
+        };
+        crew.start(&route, self.conn, Role::BackendWriter, writer.run());
+        let reader =
+            BackendReader { socket: Arc::clone(&backend), to: to_client, post: self.post() };
+        crew.start(&route, self.conn, Role::BackendReader, reader.run());
+        let writer = ClientWriter {
+            mailbox: client_mailbox,
+            socket: Arc::clone(&client),
+            post: self.post(),
+        };
+        crew.start(&route, self.conn, Role::ClientWriter, writer.run());
+
+        let clean = self.supervise(&mut crew).await;
+        if clean {
+            client.disarm();
+            backend.disarm();
+        }
+        clean
+    }
+
+    fn post(&self) -> Post {
+        Post {
+            conn: self.conn,
+            events: Arc::clone(&self.route.events),
+            gauges: Arc::clone(&self.gauges),
+        }
+    }
+
+    /// Connects a backend, unless the client or an order ends the connection first.
+    async fn connect(&mut self, crew: &mut Crew) -> Option<Arc<dyn Socket>> {
+        let route = Arc::clone(&self.route);
+        let mut connecting = Box::pin(route.backends.connect());
+        let mut client_finished = false;
+        let connected = loop {
+            match race(connecting.as_mut(), self.event(crew)).await {
+                Either::A(connected) => break connected,
+                Either::B(Event::Exit(Role::ClientReader, Ok(Exit::Finished))) => {
+                    // A client may send its request and end its sending before the backend is there.
+                    client_finished = true;
+                    self.first_fin(Side::Client);
+                }
+                Either::B(Event::Exit(_, Ok(Exit::Failed(error)))) => {
+                    self.blame(By::Peer(Side::Client), &describe(&error));
+                    return None;
+                }
+                Either::B(Event::Exit(..)) => {
+                    self.blame(By::Proxy, "an actor panicked");
+                    return None;
+                }
+                Either::B(Event::Order(by, cause)) => {
+                    self.blame(by, cause);
+                    return None;
+                }
+            }
+        };
+        match connected {
+            Ok(connected) => {
+                let took = route.runtime.now() - self.accepted;
+                self.backend = Some((connected.backend, took));
+                let phase = if client_finished { Phase::HalfClosed } else { Phase::Data };
+                self.gauges.set_phase(phase);
+                Some(connected.socket)
+            }
+            Err(cause) => {
+                log::warn!(actor = NAME, conn = self.conn.number(), backend = cause.as_str(); "no backend accepted");
+                self.blame(By::Peer(Side::Backend), &cause);
+                None
+            }
+        }
+    }
+
+    /// Waits for all four actors; returns whether both writers have finished.
+    async fn supervise(&mut self, crew: &mut Crew) -> bool {
+        let mut finished_writers = 0;
+        while !crew.is_empty() {
+            match self.event(crew).await {
+                Event::Exit(role, Ok(Exit::Finished)) => match role {
+                    Role::ClientReader => self.first_fin(Side::Client),
+                    Role::BackendReader => self.first_fin(Side::Backend),
+                    Role::BackendWriter | Role::ClientWriter => finished_writers += 1,
+                },
+                Event::Exit(role, Ok(Exit::Failed(error))) => {
+                    self.blame(By::Peer(role.side()), &describe(&error));
+                    self.gauges.set_phase(Phase::HalfClosed);
+                    // What cannot be read from has been lost in both directions; what cannot be written to may still
+                    // have sent something.
+                    match role {
+                        Role::ClientReader => crew.cancel(Role::ClientWriter).await,
+                        Role::BackendReader => crew.cancel(Role::BackendWriter).await,
+                        Role::ClientWriter | Role::BackendWriter => {}
+                    }
+                }
+                // Its neighbour's exit says why.
+                Event::Exit(_, Ok(Exit::Deserted)) => {}
+                Event::Exit(_, Err(Panicked)) => {
+                    self.blame(By::Proxy, "an actor panicked");
+                    crew.cancel_all().await;
+                }
+                Event::Order(by, cause) => {
+                    self.blame(by, cause);
+                    crew.cancel_all().await;
+                }
+            }
+        }
+        finished_writers == 2
+    }
+
+    /// The next thing that bears on the end. Dropping the wait loses nothing.
+    async fn event(&mut self, crew: &mut Crew) -> Event {
+        loop {
+            match race(self.mailbox.recv(), crew.next()).await {
+                Either::A(Some(Message::Drain)) => self.draining = true,
+                Either::A(Some(Message::End { by, cause })) => return Event::Order(by, cause),
+                Either::A(None) => return Event::Order(By::Proxy, "the proxy was dropped"),
+                Either::B((role, exit)) => return Event::Exit(role, exit),
+            }
+        }
+    }
+
+    /// A side has ended its sending. If nothing worse comes, the first to do so ended the connection.
+    fn first_fin(&mut self, side: Side) {
+        if self.end.is_none() {
+            self.end = Some(End { by: By::Peer(side), phase: self.phase(), cause: String::new() });
+        }
+        if self.gauges.phase() == Phase::Data {
+            self.gauges.set_phase(Phase::HalfClosed);
+        }
+    }
+
+    /// Something went wrong. The first cause stands; what follows from it does not replace it.
+    fn blame(&mut self, by: By, cause: &str) {
+        if self.end.as_ref().is_none_or(|end| end.cause.is_empty()) {
+            self.end = Some(End { by, phase: self.phase(), cause: cause.to_string() });
+        }
+    }
+
+    fn phase(&self) -> Phase {
+        if self.draining { Phase::Drain } else { self.gauges.phase() }
+    }
+
+    fn ended(&mut self, clean: bool) -> Ended {
+        let end = self.end.take().unwrap_or(End {
+            by: By::Proxy,
+            phase: self.phase(),
+            cause: String::new(),
+        });
+        let (backend, connect) = self.backend.take().unzip();
+        Ended {
+            conn: self.conn,
+            client: self.client.clone(),
+            backend,
+            from_client: self.gauges.read(Side::Client),
+            to_backend: self.gauges.written(Side::Backend),
+            from_backend: self.gauges.read(Side::Backend),
+            to_client: self.gauges.written(Side::Client),
+            lasted: self.route.runtime.now() - self.accepted,
+            connect,
+            by: end.by,
+            phase: end.phase,
+            clean,
+            cause: end.cause,
+        }
+    }
+}
+
+enum Event {
+    Order(By, &'static str),
+    Exit(Role, Result<Exit, Panicked>),
+}
+
+/// Which of the four.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Role {
+    ClientReader,
+    BackendWriter,
+    BackendReader,
+    ClientWriter,
+}
+
+impl Role {
+    fn name(self) -> &'static str {
+        match self {
+            Role::ClientReader => client_reader::NAME,
+            Role::BackendWriter => backend_writer::NAME,
+            Role::BackendReader => backend_reader::NAME,
+            Role::ClientWriter => client_writer::NAME,
+        }
+    }
+
+    /// The peer whose socket it holds.
+    fn side(self) -> Side {
+        match self {
+            Role::ClientReader | Role::ClientWriter => Side::Client,
+            Role::BackendReader | Role::BackendWriter => Side::Backend,
+        }
+    }
+}
+
+/// The actors that still run.
+#[derive(Default)]
+struct Crew(Vec<(Role, Running<Exit>)>);
+
+impl Crew {
+    fn start(
+        &mut self,
+        route: &Route,
+        conn: ConnId,
+        role: Role,
+        run: impl Future<Output = Exit> + Send + 'static,
+    ) {
+        let running = actor::spawn(&*route.runtime, role.name(), Some(conn), run);
+        self.0.push((role, running));
+    }
+
+    fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// The next exit; waits for ever if nobody is left.
+    async fn next(&mut self) -> (Role, Result<Exit, Panicked>) {
+        poll_fn(|cx| {
+            for place in 0..self.0.len() {
+                let (role, running) = &mut self.0[place];
+                let role = *role;
+                if let Poll::Ready(exit) = Pin::new(running).poll(cx) {
+                    drop(self.0.swap_remove(place));
+                    return Poll::Ready((role, exit));
+                }
+            }
+            Poll::Pending
+        })
+        .await
+    }
+
+    async fn cancel(&mut self, role: Role) {
+        if let Some(place) = self.0.iter().position(|(other, _)| *other == role) {
+            self.0.swap_remove(place).1.cancel().await;
+        }
+    }
+
+    async fn cancel_all(&mut self) {
+        for (_, running) in self.0.drain(..) {
+            running.cancel().await;
+        }
+    }
+}

@@ -1,0 +1,161 @@
+//! Mailboxes: the only way in which two actors meet.
+//!
+//! ```text
+//!   Address ──send──> [ m m m ] ──recv──> Mailbox
+//!   (many, cloned)    bounded             (one owner)
+//! ```
+//!
+//! A thin coat over async-channel that adds two of the rules by which a connection ends (ARCHITECTURE.md, "Endings"):
+//! a mailbox empties itself when its owner goes, and an address can wait for that to happen.
+
+use std::fmt;
+
+/// Makes a mailbox for at most `capacity` messages, and its first address.
+pub(crate) fn mailbox<M>(capacity: usize) -> (Address<M>, Mailbox<M>) {
+    let (sender, receiver) = async_channel::bounded(capacity);
+    let mailbox = Mailbox { receiver, high_water: 0 };
+    (Address { sender }, mailbox)
+}
+
+/// The sending end.
+pub(crate) struct Address<M> {
+    sender: async_channel::Sender<M>,
+}
+
+/// The receiving end.
+pub(crate) struct Mailbox<M> {
+    receiver: async_channel::Receiver<M>,
+    high_water: usize,
+}
+
+/// The owner of the mailbox has ended; what was to be sent is dropped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Gone;
+
+/// Why a message could not be left without waiting.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum NotLeft {
+    Full,
+    Gone,
+}
+
+impl<M> Address<M> {
+    /// Waits for room and leaves the message. The wait is the back-pressure.
+    pub(crate) async fn send(&self, message: M) -> Result<(), Gone> {
+        self.sender.send(message).await.map_err(|_| Gone)
+    }
+
+    /// Leaves the message if there is room now.
+    pub(crate) fn try_send(&self, message: M) -> Result<(), NotLeft> {
+        use async_channel::TrySendError::{Closed, Full};
+        self.sender.try_send(message).map_err(|error| match error {
+            Full(_) => NotLeft::Full,
+            Closed(_) => NotLeft::Gone,
+        })
+    }
+
+    /// Waits until the owner of the mailbox has ended.
+    pub(crate) fn closed(&self) -> impl Future<Output = ()> + Send + '_
+    where
+        M: Send,
+    {
+        self.sender.closed()
+    }
+}
+
+impl<M> Mailbox<M> {
+    /// The next message, or `None` once every address is gone and all messages were taken.
+    pub(crate) async fn recv(&mut self) -> Option<M> {
+        let message = self.receiver.recv().await.ok()?;
+        self.high_water = self.high_water.max(self.receiver.len() + 1);
+        Some(message)
+    }
+
+    /// The next message if there is one now.
+    pub(crate) fn try_recv(&mut self) -> Option<M> {
+        self.receiver.try_recv().ok()
+    }
+
+    /// The most messages that `recv` ever found waiting.
+    pub(crate) fn high_water(&self) -> usize {
+        self.high_water
+    }
+}
+
+impl<M> Drop for Mailbox<M> {
+    /// Messages would otherwise live on until the last address goes: a chunk, and with it a pooled buffer, would be
+    /// held by a sender that has no use for it, and an address inside a message would keep a third actor waiting.
+    fn drop(&mut self) {
+        self.receiver.close();
+        while self.receiver.try_recv().is_ok() {}
+    }
+}
+
+impl<M> Clone for Address<M> {
+    fn clone(&self) -> Self {
+        Address { sender: self.sender.clone() }
+    }
+}
+
+impl<M> fmt::Debug for Address<M> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Address({} waiting)", self.sender.len())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use futures_lite::future::{block_on, poll_once};
+    use std::sync::Arc;
+
+    #[test]
+    fn messages_come_in_order_and_outlive_their_address() {
+        block_on(async {
+            let (address, mut mailbox) = mailbox(2);
+            address.send(1).await.expect("the mailbox lives");
+            address.send(2).await.expect("the mailbox lives");
+            assert_eq!(address.try_send(3), Err(NotLeft::Full));
+            drop(address);
+            assert_eq!(mailbox.recv().await, Some(1));
+            assert_eq!(mailbox.recv().await, Some(2));
+            assert_eq!(mailbox.recv().await, None);
+            assert_eq!(mailbox.high_water(), 2);
+        });
+    }
+
+    #[test]
+    fn a_full_mailbox_holds_its_sender_until_there_is_room() {
+        block_on(async {
+            let (address, mut mailbox) = mailbox(1);
+            address.send(1).await.expect("the mailbox lives");
+            let mut waiting = Box::pin(address.send(2));
+            assert_eq!(poll_once(&mut waiting).await, None);
+            assert_eq!(mailbox.recv().await, Some(1));
+            assert_eq!(waiting.await, Ok(()));
+        });
+    }
+
+    #[test]
+    fn a_mailbox_empties_itself_when_its_owner_ends() {
+        let (address, mailbox) = mailbox(4);
+        let message = Arc::new(());
+        let left = address.try_send(Arc::clone(&message));
+        assert_eq!(left, Ok(()));
+        drop(mailbox);
+        assert_eq!(Arc::strong_count(&message), 1, "the message is dropped");
+        assert_eq!(address.try_send(message), Err(NotLeft::Gone));
+    }
+
+    #[test]
+    fn an_address_learns_that_the_owner_has_ended() {
+        block_on(async {
+            let (address, mailbox) = mailbox::<()>(1);
+            let mut closed = Box::pin(address.closed());
+            assert_eq!(poll_once(&mut closed).await, None);
+            drop(mailbox);
+            closed.await;
+            assert_eq!(address.send(()).await, Err(Gone));
+        });
+    }
+}

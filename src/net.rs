@@ -1,0 +1,376 @@
+//! Real sockets: TCP and unix-domain, on async-std's reactor.
+//!
+//! Reads wait for readiness first and then read once. async-std's own stream tries, waits, and tries again: three
+//! system calls a message instead of one.
+
+use crate::config::Keepalive;
+use crate::runtime::{Listen, Listening, Options};
+use crate::socket::{Buffers, Chunk, Socket, advance};
+use crate::{Boxed, Endpoint};
+use async_io::{Async, Timer};
+use socket2::{Domain, SockAddr, SockRef, TcpKeepalive, Type};
+use std::collections::VecDeque;
+use std::fs;
+use std::io::{self, ErrorKind, IoSlice, Read};
+use std::net::Shutdown;
+use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+/// The most chunks that one writev takes.
+const BATCH: usize = 16;
+
+/// A connected TCP or unix-domain socket.
+pub(crate) struct Stream {
+    io: Async<socket2::Socket>,
+    buffers: Buffers,
+    /// The last read filled its buffer, so there is likely more: read first, and wait only if that was wrong.
+    /// Only the reader touches it.
+    eager: AtomicBool,
+    /// What the writer is doing; see [`Stream::end_of_stream`].
+    writer: AtomicU8,
+}
+
+/// No send is under way and none has failed.
+const WRITER_IDLE: u8 = 0;
+/// A send is under way, on another thread.
+const WRITER_SENDING: u8 = 1;
+/// A send has failed.
+const WRITER_FAILED: u8 = 2;
+
+impl Stream {
+    /// Connects.
+    ///
+    /// # Errors
+    /// What the system says; for a name, that names are not dialled.
+    pub(crate) async fn dial(endpoint: &Endpoint, options: &Options) -> io::Result<Stream> {
+        let (domain, address) = address_of(endpoint)?;
+        let socket = socket2::Socket::new(domain, Type::STREAM.nonblocking(), None)?;
+        prepare(&socket, options.keepalive)?;
+        let started = socket.connect(&address);
+        let stream = Stream::new(socket, options.buffers.clone())?;
+        match started {
+            Err(error) if error.raw_os_error() == Some(EINPROGRESS) => {
+                stream.io.writable().await?;
+                if let Some(error) = stream.io.get_ref().take_error()? {
+                    return Err(error);
+                }
+            }
+            started => started?,
+        }
+        if is_self_connected(stream.io.get_ref(), endpoint)? {
+            return Err(ErrorKind::ConnectionRefused.into());
+        }
+        Ok(stream)
+    }
+
+    fn new(socket: socket2::Socket, buffers: Buffers) -> io::Result<Stream> {
+        Ok(Stream {
+            io: Async::new_nonblocking(socket)?,
+            buffers,
+            eager: AtomicBool::new(false),
+            writer: AtomicU8::new(WRITER_IDLE),
+        })
+    }
+
+    fn socket(&self) -> &socket2::Socket {
+        self.io.get_ref()
+    }
+
+    /// The kernel reported the end of the stream. Was it one?
+    ///
+    /// A reset is told once. If a send on another thread asks first, it fails, and the read that follows sees an
+    /// ordinary end. So each send says beforehand that it is under way, and an end of stream is believed only when
+    /// none is: the kernel's socket lock orders the two calls, and these stores lie around them.
+    fn end_of_stream(&self, cx: &mut Context<'_>) -> Poll<io::Result<Option<Chunk>>> {
+        match self.writer.load(Ordering::SeqCst) {
+            WRITER_IDLE => Poll::Ready(Ok(None)),
+            WRITER_FAILED => Poll::Ready(Err(ErrorKind::ConnectionReset.into())),
+            _ => {
+                // One system call on another thread is all that this waits for.
+                self.eager.store(true, Ordering::Relaxed);
+                cx.waker().wake_by_ref();
+                Poll::Pending
+            }
+        }
+    }
+
+    /// Runs a system call of the writer, with its outcome recorded for the reader.
+    fn writing<T>(&self, call: impl FnOnce(&socket2::Socket) -> io::Result<T>) -> io::Result<T> {
+        self.writer.store(WRITER_SENDING, Ordering::SeqCst);
+        let done = call(self.socket());
+        let failed = matches!(&done, Err(error) if !is_retry(error));
+        let state = if failed { WRITER_FAILED } else { WRITER_IDLE };
+        self.writer.store(state, Ordering::SeqCst);
+        done
+    }
+}
+
+impl Socket for Stream {
+    fn poll_recv(&self, cx: &mut Context<'_>) -> Poll<io::Result<Option<Chunk>>> {
+        loop {
+            if !self.eager.load(Ordering::Relaxed) {
+                ready!(self.io.poll_readable(cx))?;
+            }
+            let mut chunk = self.buffers.lease();
+            match self.socket().read(&mut chunk) {
+                Ok(0) => return self.end_of_stream(cx),
+                Ok(count) => {
+                    self.eager.store(count == chunk.len(), Ordering::Relaxed);
+                    chunk.truncate(count);
+                    return Poll::Ready(Ok(Some(chunk)));
+                }
+                Err(error) if is_retry(&error) => self.eager.store(false, Ordering::Relaxed),
+                Err(error) => return Poll::Ready(Err(error)),
+            }
+        }
+    }
+
+    fn poll_send(
+        &self,
+        cx: &mut Context<'_>,
+        chunks: &mut VecDeque<Chunk>,
+    ) -> Poll<io::Result<usize>> {
+        loop {
+            let mut slices = [IoSlice::new(&[]); BATCH];
+            let mut used = 0;
+            for (slice, chunk) in slices.iter_mut().zip(chunks.iter()) {
+                *slice = IoSlice::new(chunk);
+                used += 1;
+            }
+            // A peer that has gone must be an error here, not a signal that ends the embedder's process.
+            let flags = rustix::net::SendFlags::NOSIGNAL.bits() as i32;
+            let sent = self.writing(|socket| match &slices[..used] {
+                [_] => socket.send_with_flags(&slices[0], flags),
+                slices => socket.send_vectored_with_flags(slices, flags),
+            });
+            match sent {
+                Ok(count) => {
+                    advance(chunks, count);
+                    return Poll::Ready(Ok(count));
+                }
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) if is_retry(&error) => ready!(self.io.poll_writable(cx))?,
+                Err(error) => return Poll::Ready(Err(error)),
+            }
+        }
+    }
+
+    fn shutdown_write(&self) -> io::Result<()> {
+        self.writing(|socket| socket.shutdown(Shutdown::Write))
+    }
+
+    fn delivered(&self) -> Boxed<'_, ()> {
+        Box::pin(async {
+            // Closing with linger 0 throws away what the kernel has not got across. There is no event for "the peer
+            // has it all", so this asks, at growing intervals; it happens only before a reset.
+            let mut pause = Duration::from_millis(1);
+            while unacknowledged(self.socket()) > 0 {
+                if !matches!(self.socket().take_error(), Ok(None)) {
+                    return;
+                }
+                Timer::after(pause).await;
+                pause = (pause * 2).min(Duration::from_millis(100));
+            }
+        })
+    }
+
+    fn disarm(&self) {
+        // It fails only on what is no socket; the peer then gets a reset, which is the safe side.
+        let _ = self.socket().set_linger(None);
+    }
+}
+
+/// Bytes that were sent on a TCP socket and that the peer's kernel has not acknowledged; 0 where none can be pending.
+///
+/// The one `unsafe` of this crate: the kernel has the figure (SIOCOUTQ, tcp(7)) and no safe wrapper asks for it.
+/// Without it, a backend's last answer to a slow client would be cut off by the reset that must follow it.
+#[expect(unsafe_code, reason = "rustix has the ioctl, but not with this request's number")]
+fn unacknowledged(socket: &socket2::Socket) -> usize {
+    use rustix::ioctl::{Getter, ioctl};
+    const SIOCOUTQ: rustix::ioctl::Opcode = 0x5411;
+    if !is_tcp(socket) {
+        // What was sent on a unix socket is in the peer's queue already, and stays there.
+        return 0;
+    }
+    // SAFETY: SIOCOUTQ writes one int through the pointer that `Getter` provides for exactly that, and reads nothing.
+    let pending = unsafe { ioctl(socket, Getter::<SIOCOUTQ, i32>::new()) };
+    pending.ok().and_then(|count| usize::try_from(count).ok()).unwrap_or(0)
+}
+
+/// A listening socket.
+pub(crate) struct Listener {
+    io: Async<socket2::Socket>,
+    endpoint: Endpoint,
+    buffers: Buffers,
+    file: Option<SocketFile>,
+}
+
+impl Listener {
+    /// Listens.
+    ///
+    /// # Errors
+    /// What the system says; for a unix socket also that another process listens there, or that the path is something
+    /// else than a socket.
+    pub(crate) fn bind(endpoint: &Endpoint, options: &Listening) -> io::Result<Listener> {
+        let (domain, address) = address_of(endpoint)?;
+        let socket = socket2::Socket::new(domain, Type::STREAM.nonblocking(), None)?;
+        // Accepted sockets inherit all of this (socket(7)), which saves the calls for each of them.
+        prepare(&socket, options.socket.keepalive)?;
+        let file = match endpoint {
+            Endpoint::Unix(path) => {
+                bind_file(&socket, &address, path)?;
+                let file = SocketFile::of(path.clone());
+                if let Some(mode) = options.unix_mode {
+                    // Before listen(2), so that nobody gets in by the umask's permissions.
+                    fs::set_permissions(path, fs::Permissions::from_mode(mode))?;
+                }
+                file
+            }
+            _ => {
+                socket.set_reuse_address(true)?;
+                if domain == Domain::IPV6 {
+                    // As in nginx: [::] is IPv6, and 0.0.0.0 can be listened on beside it.
+                    socket.set_only_v6(true)?;
+                }
+                socket.bind(&address)?;
+                None
+            }
+        };
+        socket.listen(i32::try_from(options.backlog).unwrap_or(i32::MAX))?;
+        let local = socket.local_addr()?;
+        Ok(Listener {
+            io: Async::new_nonblocking(socket)?,
+            endpoint: local.as_socket().map_or_else(|| endpoint.clone(), Endpoint::Ip),
+            buffers: options.socket.buffers.clone(),
+            file,
+        })
+    }
+}
+
+impl Listen for Listener {
+    fn endpoint(&self) -> &Endpoint {
+        &self.endpoint
+    }
+
+    fn try_accept(&self) -> io::Result<(Arc<dyn Socket>, Endpoint)> {
+        let (socket, peer) = self.io.get_ref().accept()?;
+        socket.set_nonblocking(true)?;
+        // A unix client has no address of its own: it is named by where it came in.
+        let peer = peer.as_socket().map_or_else(|| self.endpoint.clone(), Endpoint::Ip);
+        Ok((Arc::new(Stream::new(socket, self.buffers.clone())?), peer))
+    }
+
+    fn poll_waiting(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.io.poll_readable(cx)
+    }
+}
+
+impl Drop for Listener {
+    fn drop(&mut self) {
+        if let Some(file) = self.file.take() {
+            file.remove();
+        }
+    }
+}
+
+/// The file of a unix socket that this process made. Another process may have put its own there since.
+struct SocketFile {
+    path: PathBuf,
+    inode: (u64, u64),
+}
+
+impl SocketFile {
+    fn of(path: PathBuf) -> Option<SocketFile> {
+        let inode = inode(&path)?;
+        Some(SocketFile { path, inode })
+    }
+
+    fn remove(self) {
+        if inode(&self.path) == Some(self.inode) {
+            // Nothing is lost if it stays: the next start finds it stale.
+            let _ = fs::remove_file(&self.path);
+        }
+    }
+}
+
+fn inode(path: &Path) -> Option<(u64, u64)> {
+    let data = fs::symlink_metadata(path).ok()?;
+    Some((data.dev(), data.ino()))
+}
+
+/// Binds a unix socket to its path; a file that a dead process left there is replaced.
+fn bind_file(socket: &socket2::Socket, address: &SockAddr, path: &Path) -> io::Result<()> {
+    match socket.bind(address) {
+        Err(error) if error.kind() == ErrorKind::AddrInUse => {}
+        bound => return bound,
+    }
+    if !fs::symlink_metadata(path)?.file_type().is_socket() {
+        let text = "the path exists and is not a socket; remove it or choose another";
+        return Err(io::Error::new(ErrorKind::AlreadyExists, text));
+    }
+    let probe = socket2::Socket::new(Domain::UNIX, Type::STREAM.nonblocking(), None)?;
+    match probe.connect(address) {
+        Err(error) if error.kind() == ErrorKind::ConnectionRefused => {
+            fs::remove_file(path)?;
+            socket.bind(address)
+        }
+        _ => Err(ErrorKind::AddrInUse.into()),
+    }
+}
+
+fn address_of(endpoint: &Endpoint) -> io::Result<(Domain, SockAddr)> {
+    match endpoint {
+        Endpoint::Ip(address) => Ok((Domain::for_address(*address), (*address).into())),
+        Endpoint::Unix(path) => Ok((Domain::UNIX, SockAddr::unix(path)?)),
+        Endpoint::Name { host, .. } => Err(io::Error::new(
+            ErrorKind::InvalidInput,
+            format!("the name {host} was not resolved"),
+        )),
+    }
+}
+
+/// Arms the socket (see [`Socket`]) and sets what every socket has.
+fn prepare(socket: &socket2::Socket, keepalive: Option<Keepalive>) -> io::Result<()> {
+    socket.set_linger(Some(Duration::ZERO))?;
+    if !is_tcp(socket) {
+        return Ok(());
+    }
+    socket.set_tcp_nodelay(true)?;
+    if let Some(keepalive) = keepalive {
+        let mut probes = TcpKeepalive::new().with_time(keepalive.idle);
+        if let Some(interval) = keepalive.interval {
+            probes = probes.with_interval(interval);
+        }
+        if let Some(count) = keepalive.count {
+            probes = probes.with_retries(count);
+        }
+        socket.set_tcp_keepalive(&probes)?;
+    }
+    Ok(())
+}
+
+fn is_tcp(socket: &socket2::Socket) -> bool {
+    SockRef::from(socket).domain().is_ok_and(|domain| domain != Domain::UNIX)
+}
+
+/// A dial to a port of this machine on which nobody listens can, by chance, get that very port as its own and so
+/// connect to itself (RFC 793, simultaneous open). The client would be shown its own bytes.
+fn is_self_connected(socket: &socket2::Socket, endpoint: &Endpoint) -> io::Result<bool> {
+    match endpoint {
+        Endpoint::Ip(address) if address.ip().is_loopback() => {
+            Ok(socket.local_addr()?.as_socket() == Some(*address))
+        }
+        _ => Ok(false),
+    }
+}
+
+fn is_retry(error: &io::Error) -> bool {
+    matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted)
+}
+
+/// connect(2) goes on in the background. std has no kind for it.
+const EINPROGRESS: i32 = rustix::io::Errno::INPROGRESS.raw_os_error();

@@ -1,0 +1,292 @@
+//! The proxy as a whole: built, bound, run, drained.
+
+use crate::actor::{self, Running};
+use crate::connect::{Backends, Dial};
+use crate::directory::{self, Directory};
+use crate::events::Silent;
+use crate::ids::ConnIds;
+use crate::listener::{self, Listener};
+use crate::mailbox::{Address, mailbox};
+use crate::reporter::{self, Reporter};
+use crate::runtime::{AsyncStd, Listen, Listening, Options, Runtime, timeout};
+use crate::slots::Slots;
+use crate::socket::Buffers;
+use crate::{By, Config, ConnId, Connect, Endpoint, Error, Events, Listed, Report};
+use async_channel::Sender;
+use std::io;
+use std::sync::Arc;
+
+/// A proxy that is being set up. Made by [`Proxy::builder`].
+pub struct Builder {
+    config: Config,
+    events: Arc<dyn Events>,
+    connect: Option<Arc<dyn Connect>>,
+    runtime: Arc<dyn Runtime>,
+}
+
+/// A proxy that listens, and accepts nobody yet: the kernel keeps early clients waiting.
+pub struct Proxy {
+    listening: Vec<Box<dyn Listen>>,
+    endpoints: Vec<Endpoint>,
+    route: Arc<Route>,
+    directory: Directory,
+    address: Address<directory::Message>,
+}
+
+/// Looks into a running proxy, and ends connections. Cheap to clone; outlives the proxy without harm.
+#[derive(Clone)]
+pub struct Handle {
+    directory: Address<directory::Message>,
+}
+
+/// What all actors of a proxy are given, and none changes.
+pub(crate) struct Route {
+    pub(crate) config: Config,
+    pub(crate) events: Arc<dyn Events>,
+    pub(crate) runtime: Arc<dyn Runtime>,
+    pub(crate) backends: Backends,
+    pub(crate) ids: ConnIds,
+    pub(crate) options: Options,
+}
+
+impl Proxy {
+    /// Starts from the default [`Config`].
+    pub fn builder() -> Builder {
+        Builder {
+            config: Config::default(),
+            events: Arc::new(Silent),
+            connect: None,
+            runtime: Arc::new(AsyncStd),
+        }
+    }
+
+    /// Where it listens, with the ports that the system chose for port 0.
+    pub fn endpoints(&self) -> &[Endpoint] {
+        &self.endpoints
+    }
+
+    /// For looking in while [`run`](Proxy::run) has the proxy.
+    pub fn handle(&self) -> Handle {
+        Handle { directory: self.address.clone() }
+    }
+
+    /// Carries connections until `shutdown` is ready, then stops accepting, lets the connections end by themselves for
+    /// up to [`Config::drain_timeout`], aborts the rest, and returns the totals.
+    ///
+    /// Dropping the returned future aborts everything at once.
+    pub async fn run(self, shutdown: impl Future<Output = ()>) -> Report {
+        let Proxy { listening, endpoints, route, directory, address } = self;
+        let runtime = &*route.runtime;
+        let handle = Handle { directory: address };
+        route.events.on_start(&endpoints);
+        let directory = actor::spawn(runtime, directory::NAME, None, directory.run());
+        let reporter = route.config.report.map(|every| {
+            let reporter =
+                Reporter { every, directory: handle.directory.clone(), route: Arc::clone(&route) };
+            actor::spawn(runtime, reporter::NAME, None, reporter.run())
+        });
+        let slots = Slots::new(route.config.max_conn);
+        let (stops, listeners): (Vec<_>, Vec<_>) =
+            listening.into_iter().map(|socket| handle.listen(socket, &slots, &route)).unzip();
+
+        shutdown.await;
+
+        // A listener that is waiting sees its mailbox close, and closes its socket.
+        drop(stops);
+        for listener in listeners {
+            // A panic was logged, and that listener has ended too.
+            let _ = listener.await;
+        }
+        handle.drain(&route).await;
+        if let Some(reporter) = reporter {
+            reporter.cancel().await;
+        }
+        let report = handle.report().await.unwrap_or_default();
+        directory.cancel().await;
+        route.events.on_shutdown();
+        report
+    }
+}
+
+impl Handle {
+    /// The connections that are carried now, oldest first; none once the proxy has ended.
+    pub async fn list(&self) -> Vec<Listed> {
+        let list = ask(&self.directory, |reply| directory::Message::List { reply }).await;
+        list.unwrap_or_default()
+    }
+
+    /// Aborts a connection; false if there is none of that id.
+    pub async fn end(&self, conn: ConnId) -> bool {
+        let found = ask(&self.directory, |reply| directory::Message::End { conn, reply }).await;
+        found.unwrap_or(false)
+    }
+
+    /// Aborts all connections. While the proxy drains, this ends the drain.
+    pub async fn abort(&self) {
+        let all = directory::Message::EndAll { by: By::Proxy, cause: "aborted by order" };
+        // Gone means that there is nothing left to abort.
+        let _ = self.directory.send(all).await;
+    }
+
+    /// The totals; `None` once the proxy has ended.
+    pub async fn report(&self) -> Option<Report> {
+        ask(&self.directory, |reply| directory::Message::Report { reply }).await
+    }
+
+    fn listen(
+        &self,
+        socket: Box<dyn Listen>,
+        slots: &Slots,
+        route: &Arc<Route>,
+    ) -> (Address<listener::Message>, Running<()>) {
+        let (stop, stopped) = mailbox(1);
+        let listener = Listener {
+            socket,
+            stop: stopped,
+            slots: slots.clone(),
+            directory: self.directory.clone(),
+            route: Arc::clone(route),
+        };
+        let running = actor::spawn(&*route.runtime, listener::NAME, None, listener.run());
+        (stop, running)
+    }
+
+    /// Waits until every connection is over; after the drain timeout, aborts those that are not.
+    async fn drain(&self, route: &Route) {
+        // Gone cannot be: the directory runs until it is cancelled, after this.
+        let _ = self.directory.send(directory::Message::Drain).await;
+        let runtime = &*route.runtime;
+        if timeout(runtime, route.config.drain_timeout, self.empty()).await.is_none() {
+            let all = directory::Message::EndAll {
+                by: By::Timeout,
+                cause: "not finished within the drain timeout",
+            };
+            let _ = self.directory.send(all).await;
+            self.empty().await;
+        }
+    }
+
+    async fn empty(&self) {
+        let _ = ask(&self.directory, |reply| directory::Message::Empty { reply }).await;
+    }
+}
+
+/// Sends a question with the place for its answer, and waits; `None` if the asked has ended.
+pub(crate) async fn ask<M, T>(
+    address: &Address<M>,
+    question: impl FnOnce(Sender<T>) -> M,
+) -> Option<T> {
+    let (reply, answer) = async_channel::bounded(1);
+    address.send(question(reply)).await.ok()?;
+    answer.recv().await.ok()
+}
+
+impl Builder {
+    /// Takes all settings from `config`.
+    #[must_use]
+    pub fn config(mut self, config: Config) -> Self {
+        self.config = config;
+        self
+    }
+
+    /// Changes settings in place.
+    #[must_use]
+    pub fn with(mut self, change: impl FnOnce(&mut Config)) -> Self {
+        change(&mut self.config);
+        self
+    }
+
+    /// Listens here, and on nothing else.
+    #[must_use]
+    pub fn listen(self, endpoint: impl Into<Endpoint>) -> Self {
+        let endpoint = endpoint.into();
+        self.with(|config| config.listen = vec![endpoint])
+    }
+
+    /// Connects clients to this backend, and to no other.
+    #[must_use]
+    pub fn backend(self, endpoint: impl Into<Endpoint>) -> Self {
+        let endpoint = endpoint.into();
+        self.with(|config| config.backends = vec![endpoint])
+    }
+
+    /// Tells these callbacks what happens.
+    #[must_use]
+    pub fn events(mut self, events: impl Events) -> Self {
+        self.events = Arc::new(events);
+        self
+    }
+
+    /// Reaches backends in another way than by a socket of this machine.
+    #[must_use]
+    pub fn connect(mut self, connect: impl Connect) -> Self {
+        self.connect = Some(Arc::new(connect));
+        self
+    }
+
+    /// Checks the settings and listens. From here on the kernel accepts clients; they are served by [`Proxy::run`].
+    ///
+    /// # Errors
+    /// [`Error::Config`] for settings that make no sense, [`Error::Listen`] for an address that cannot be had.
+    pub async fn bind(self) -> Result<Proxy, Error> {
+        let Builder { config, events, connect, runtime } = self;
+        config.check().map_err(Error::Config)?;
+        let options = Options {
+            keepalive: config.keepalive,
+            buffers: Buffers::new(config.limits.chunk, config.limits.spare),
+        };
+        let connect = connect.unwrap_or_else(|| {
+            Arc::new(Dial { runtime: Arc::clone(&runtime), options: options.clone() })
+        });
+        let (list, timeout) = (config.backends.clone(), config.connect_timeout);
+        let route = Arc::new(Route {
+            backends: Backends::new(Arc::clone(&runtime), connect, list, timeout),
+            config,
+            events,
+            runtime,
+            ids: ConnIds::default(),
+            options,
+        });
+        let mut listening = Vec::new();
+        for endpoint in &route.config.listen {
+            listening.extend(
+                listen(endpoint, &route)
+                    .await
+                    .map_err(|source| Error::Listen { endpoint: endpoint.clone(), source })?,
+            );
+        }
+        let (address, mailbox) = mailbox(directory::MAILBOX);
+        Ok(Proxy {
+            endpoints: listening.iter().map(|socket| socket.endpoint().clone()).collect(),
+            listening,
+            directory: Directory::new(mailbox, Arc::clone(&route)),
+            route,
+            address,
+        })
+    }
+
+    /// [`bind`](Builder::bind), then [`run`](Proxy::run).
+    ///
+    /// # Errors
+    /// Those of `bind`.
+    pub async fn run(self, shutdown: impl Future<Output = ()>) -> Result<Report, Error> {
+        Ok(self.bind().await?.run(shutdown).await)
+    }
+}
+
+/// Listens on every address of an endpoint: a name may have several.
+async fn listen(endpoint: &Endpoint, route: &Route) -> io::Result<Vec<Box<dyn Listen>>> {
+    let options = Listening {
+        socket: route.options.clone(),
+        backlog: route.config.backlog,
+        unix_mode: route.config.unix_mode,
+    };
+    let places = match endpoint {
+        Endpoint::Name { host, port } => {
+            let found = route.runtime.resolve(host, *port).await?;
+            found.into_iter().map(Endpoint::Ip).collect()
+        }
+        place => vec![place.clone()],
+    };
+    places.iter().map(|place| route.runtime.listen(place, &options)).collect()
+}

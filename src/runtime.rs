@@ -1,0 +1,168 @@
+//! The seam to the world: tasks, time, sockets, names. The only file that names async-std, and so the way out of it.
+//!
+//! Everything else asks a [`Runtime`]; a test or a simulator can be one.
+
+use crate::config::Keepalive;
+use crate::net;
+use crate::socket::{Buffers, Socket};
+use crate::{Boxed, Endpoint};
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+/// What the actors need of the world.
+pub(crate) trait Runtime: Send + Sync + 'static {
+    /// Starts a task. Only [`actor::spawn`](crate::actor::spawn) calls this.
+    fn spawn(&self, task: Boxed<'static, ()>) -> Task;
+
+    /// The time. It may cost a system call: never asked per message.
+    fn now(&self) -> Instant;
+
+    /// Waits. Each wait takes a lock in the reactor: never one per message.
+    fn sleep(&self, time: Duration) -> Boxed<'static, ()>;
+
+    /// The addresses of a host name, in the order in which they should be tried.
+    fn resolve<'a>(&'a self, host: &'a str, port: u16) -> Boxed<'a, io::Result<Vec<SocketAddr>>>;
+
+    /// Listens on an address or a path, not on a name.
+    fn listen(&self, endpoint: &Endpoint, options: &Listening) -> io::Result<Box<dyn Listen>>;
+
+    /// Connects to an address or a path, not to a name.
+    fn dial<'a>(
+        &'a self,
+        endpoint: &'a Endpoint,
+        options: &'a Options,
+    ) -> Boxed<'a, io::Result<Arc<dyn Socket>>>;
+}
+
+/// A running task. Dropping it cancels the task, as in smol; async-std's own handle would let it go on.
+pub(crate) struct Task(Option<async_std::task::JoinHandle<()>>);
+
+/// A socket that clients connect to.
+pub(crate) trait Listen: Send + Sync + 'static {
+    /// Where it listens, with the port that the system chose.
+    fn endpoint(&self) -> &Endpoint;
+
+    /// Takes a client that waits, and says where it comes from; `WouldBlock` if none waits.
+    fn try_accept(&self) -> io::Result<(Arc<dyn Socket>, Endpoint)>;
+
+    /// Ready when a client may be waiting.
+    fn poll_waiting(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>>;
+}
+
+/// What every socket of a proxy is given.
+#[derive(Clone)]
+pub(crate) struct Options {
+    pub(crate) keepalive: Option<Keepalive>,
+    pub(crate) buffers: Buffers,
+}
+
+/// What a listening socket is given besides; the sockets that it accepts inherit the [`Options`].
+pub(crate) struct Listening {
+    pub(crate) socket: Options,
+    pub(crate) backlog: u32,
+    pub(crate) unix_mode: Option<u32>,
+}
+
+/// The real world, by async-std. Its executor and reactor are global, so this holds nothing.
+pub(crate) struct AsyncStd;
+
+impl Runtime for AsyncStd {
+    fn spawn(&self, task: Boxed<'static, ()>) -> Task {
+        Task(Some(async_std::task::spawn(task)))
+    }
+
+    fn now(&self) -> Instant {
+        Instant::now()
+    }
+
+    fn sleep(&self, time: Duration) -> Boxed<'static, ()> {
+        Box::pin(async_std::task::sleep(time))
+    }
+
+    fn resolve<'a>(&'a self, host: &'a str, port: u16) -> Boxed<'a, io::Result<Vec<SocketAddr>>> {
+        use async_std::net::ToSocketAddrs;
+        Box::pin(async move {
+            let found: Vec<_> = (host, port).to_socket_addrs().await?.collect();
+            if found.is_empty() {
+                return Err(io::Error::other("the name has no address"));
+            }
+            Ok(found)
+        })
+    }
+
+    fn listen(&self, endpoint: &Endpoint, options: &Listening) -> io::Result<Box<dyn Listen>> {
+        Ok(Box::new(net::Listener::bind(endpoint, options)?))
+    }
+
+    fn dial<'a>(
+        &'a self,
+        endpoint: &'a Endpoint,
+        options: &'a Options,
+    ) -> Boxed<'a, io::Result<Arc<dyn Socket>>> {
+        Box::pin(async move {
+            let stream = net::Stream::dial(endpoint, options).await?;
+            Ok(Arc::new(stream) as Arc<dyn Socket>)
+        })
+    }
+}
+
+impl Task {
+    pub(crate) fn detach(mut self) {
+        // async-std's handle detaches when it is dropped.
+        drop(self.0.take());
+    }
+}
+
+impl Drop for Task {
+    fn drop(&mut self) {
+        if let Some(handle) = self.0.take() {
+            // The first poll of `cancel` marks the task; nobody needs to wait for the rest here.
+            let mut cancel = Box::pin(handle.cancel());
+            let waker = std::task::Waker::noop();
+            let _ = cancel.as_mut().poll(&mut Context::from_waker(waker));
+        }
+    }
+}
+
+/// Sets how many threads carry this process's tasks; has an effect only before the first task is started.
+///
+/// This is what `ASYNC_STD_THREAD_COUNT` does, without the environment: setting a variable is unsafe once a program
+/// has threads.
+pub fn set_threads(count: usize) {
+    let config = async_global_executor::GlobalExecutorConfig::default()
+        .with_min_threads(count)
+        .with_max_threads(count)
+        .with_thread_name_fn(|| "trunkline".to_string());
+    async_global_executor::init_with_config(config);
+}
+
+/// Runs `future` for at most `time`; `None` if that was not enough. A future that is ready at once costs no timer.
+pub(crate) async fn timeout<T>(
+    runtime: &dyn Runtime,
+    time: Duration,
+    future: impl Future<Output = T>,
+) -> Option<T> {
+    let late = async {
+        // Made only when the future had to wait.
+        runtime.sleep(time).await;
+        None
+    };
+    futures_lite::future::or(async { Some(future.await) }, late).await
+}
+
+/// The first of two futures to be ready; the other is dropped. Only for waits that may be dropped.
+pub(crate) async fn race<A, B>(
+    a: impl Future<Output = A>,
+    b: impl Future<Output = B>,
+) -> Either<A, B> {
+    futures_lite::future::or(async { Either::A(a.await) }, async { Either::B(b.await) }).await
+}
+
+/// Which of two waits ended.
+pub(crate) enum Either<A, B> {
+    A(A),
+    B(B),
+}

@@ -1,0 +1,75 @@
+//! The connection limit: a fixed number of slots, one for each connection that is carried.
+//!
+//! A channel used the other way round: to take a slot is to leave a token in it, which waits while it is full; to give
+//! one back is to take a token out. So any number of listeners share the limit, first come first served, without a lock.
+
+use async_channel::{Receiver, Sender};
+
+/// All the slots of a proxy.
+#[derive(Clone)]
+pub(crate) struct Slots {
+    tokens: Sender<()>,
+    back: Receiver<()>,
+}
+
+/// Leave to carry one connection; dropping it gives it back.
+pub(crate) struct Slot(Slots);
+
+impl Slots {
+    pub(crate) fn new(count: usize) -> Self {
+        let (tokens, back) = async_channel::bounded(count.max(1));
+        Slots { tokens, back }
+    }
+
+    /// Waits until a slot is free.
+    pub(crate) async fn take(&self) -> Slot {
+        // It cannot be closed while `self` holds both ends.
+        let _ = self.tokens.send(()).await;
+        Slot(self.clone())
+    }
+
+    pub(crate) fn try_take(&self) -> Option<Slot> {
+        self.tokens.try_send(()).ok().map(|()| Slot(self.clone()))
+    }
+}
+
+impl Drop for Slot {
+    fn drop(&mut self) {
+        // There is a token for each slot that is out.
+        let _ = self.0.back.try_recv();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use futures_lite::future::{block_on, poll_once};
+
+    #[test]
+    fn the_next_taker_waits_until_a_slot_is_given_back() {
+        block_on(async {
+            let slots = Slots::new(2);
+            let first = slots.take().await;
+            let _second = slots.try_take().expect("the second is free");
+            assert!(slots.try_take().is_none());
+            let mut third = Box::pin(slots.take());
+            assert!(poll_once(&mut third).await.is_none());
+            drop(first);
+            let _third = third.await;
+            assert!(slots.try_take().is_none());
+        });
+    }
+
+    #[test]
+    fn a_wait_that_is_dropped_takes_no_slot() {
+        block_on(async {
+            let slots = Slots::new(1);
+            let first = slots.take().await;
+            let mut waiting = Box::pin(slots.take());
+            assert!(poll_once(&mut waiting).await.is_none());
+            drop(waiting);
+            drop(first);
+            assert!(slots.try_take().is_some());
+        });
+    }
+}

@@ -1,0 +1,211 @@
+//! The seam below the actors: a socket gives and takes owned chunks.
+//!
+//! Owned, not borrowed: a chunk travels from a socket through a mailbox to another socket without a copy, and a kernel
+//! that completes a read later (io_uring) or a network that exists only in memory fits behind the same trait.
+
+use crate::Boxed;
+use std::collections::VecDeque;
+use std::fmt;
+use std::future::{poll_fn, ready};
+use std::io;
+use std::ops::{Deref, DerefMut};
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+/// A connected byte stream. Exactly one task receives from it and one sends on it.
+///
+/// **A socket is armed from the start**: dropped as it is, its peer gets a reset. Only [`disarm`](Socket::disarm), which
+/// the proxy calls when every byte was delivered in both directions, makes the drop a clean end. So a crash, of an
+/// actor or of the whole process, is never shown as a clean end.
+pub trait Socket: Send + Sync + 'static {
+    /// The next bytes; `None` when the peer has ended its sending. Dropping the wait loses nothing.
+    ///
+    /// After a failed send this never reports `None`: it gives what had already arrived, and then an error. (Linux
+    /// tells a reset once, to whichever call asks first, and shows a clean end to the other.)
+    ///
+    /// # Errors
+    /// What the system says, a reset by the peer above all.
+    fn poll_recv(&self, cx: &mut Context<'_>) -> Poll<io::Result<Option<Chunk>>>;
+
+    /// Takes bytes from the front of `chunks`, which is not empty, and returns how many; at least one.
+    ///
+    /// # Errors
+    /// What the system says. The socket cannot be sent on any more.
+    fn poll_send(
+        &self,
+        cx: &mut Context<'_>,
+        chunks: &mut VecDeque<Chunk>,
+    ) -> Poll<io::Result<usize>>;
+
+    /// Ends our sending, behind what was sent; the peer sees the end of the stream, and may go on sending.
+    ///
+    /// # Errors
+    /// What the system says; the connection is then lost, and the peer did not see a clean end.
+    fn shutdown_write(&self) -> io::Result<()>;
+
+    /// Waits until the peer's system has all that was sent, or can never have it, so that a reset destroys nothing.
+    fn delivered(&self) -> Boxed<'_, ()> {
+        Box::pin(ready(()))
+    }
+
+    /// From now on, dropping this socket is a clean end.
+    fn disarm(&self);
+}
+
+pub(crate) async fn recv(socket: &dyn Socket) -> io::Result<Option<Chunk>> {
+    poll_fn(|cx| socket.poll_recv(cx)).await
+}
+
+/// Sends all of `chunks`; `progress` hears of every part, so that a trickle counts as life.
+pub(crate) async fn send_all(
+    socket: &dyn Socket,
+    chunks: &mut VecDeque<Chunk>,
+    mut progress: impl FnMut(usize),
+) -> io::Result<()> {
+    while !chunks.is_empty() {
+        progress(poll_fn(|cx| socket.poll_send(cx, chunks)).await?);
+    }
+    Ok(())
+}
+
+/// Bytes on their way, in a buffer that goes back to its pool when the chunk is dropped.
+///
+/// ```
+/// let mut chunk = trunkline::Chunk::from(b"+PONG\r\n".to_vec());
+/// assert_eq!(&chunk[..5], b"+PONG");
+/// chunk.advance(5);
+/// assert_eq!(&chunk[..], b"\r\n");
+/// ```
+pub struct Chunk {
+    buffer: Box<[u8]>,
+    start: usize,
+    end: usize,
+    home: Option<Buffers>,
+}
+
+impl Chunk {
+    /// Forgets the first `count` bytes: they were sent.
+    ///
+    /// # Panics
+    /// If the chunk has fewer.
+    pub fn advance(&mut self, count: usize) {
+        assert!(count <= self.len(), "a chunk of {} advanced by {count}", self.len());
+        self.start += count;
+    }
+
+    /// Keeps only the first `count` bytes: no more were read into it.
+    pub(crate) fn truncate(&mut self, count: usize) {
+        self.end = self.end.min(self.start + count);
+    }
+}
+
+/// Forgets the first `count` bytes of all the chunks together, and drops the chunks that are spent.
+pub(crate) fn advance(chunks: &mut VecDeque<Chunk>, mut count: usize) {
+    while count > 0 {
+        let Some(first) = chunks.front_mut() else { return };
+        if count < first.len() {
+            return first.advance(count);
+        }
+        count -= first.len();
+        chunks.pop_front();
+    }
+}
+
+impl From<Vec<u8>> for Chunk {
+    fn from(bytes: Vec<u8>) -> Self {
+        Chunk { start: 0, end: bytes.len(), buffer: bytes.into_boxed_slice(), home: None }
+    }
+}
+
+impl Deref for Chunk {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        &self.buffer[self.start..self.end]
+    }
+}
+
+impl DerefMut for Chunk {
+    fn deref_mut(&mut self) -> &mut [u8] {
+        &mut self.buffer[self.start..self.end]
+    }
+}
+
+impl fmt::Debug for Chunk {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Chunk({} bytes)", self.len())
+    }
+}
+
+impl Drop for Chunk {
+    fn drop(&mut self) {
+        if let Some(home) = self.home.take() {
+            // Full means that enough are kept already; the pool never closes while a chunk knows it.
+            let _ = home.0.give.try_send(std::mem::take(&mut self.buffer));
+        }
+    }
+}
+
+/// The pool of empty buffers of a proxy. A buffer is leased when bytes are ready and comes back when they are written.
+///
+/// The free list is a channel, because a channel is what all workers' threads can use without a lock.
+#[derive(Clone)]
+pub(crate) struct Buffers(Arc<Pool>);
+
+struct Pool {
+    give: async_channel::Sender<Box<[u8]>>,
+    take: async_channel::Receiver<Box<[u8]>>,
+    size: usize,
+}
+
+impl Buffers {
+    /// Buffers of `size` bytes, of which at most `spare` are kept while nobody uses them.
+    pub(crate) fn new(size: usize, spare: usize) -> Self {
+        let (give, take) = async_channel::bounded(spare.max(1));
+        Buffers(Arc::new(Pool { give, take, size }))
+    }
+
+    /// A chunk as long as the buffer; its bytes are whatever the last user left.
+    pub(crate) fn lease(&self) -> Chunk {
+        let buffer =
+            self.0.take.try_recv().unwrap_or_else(|_| vec![0; self.0.size].into_boxed_slice());
+        Chunk { start: 0, end: buffer.len(), buffer, home: Some(self.clone()) }
+    }
+
+    #[cfg(test)]
+    pub(crate) fn spare(&self) -> usize {
+        self.0.take.len()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_buffer_comes_back_and_no_more_are_kept_than_asked() {
+        let buffers = Buffers::new(8, 2);
+        let leased = [buffers.lease(), buffers.lease(), buffers.lease()];
+        assert_eq!(buffers.spare(), 0);
+        drop(leased);
+        assert_eq!(buffers.spare(), 2);
+        assert_eq!(buffers.lease().len(), 8);
+    }
+
+    #[test]
+    fn advancing_crosses_chunks() {
+        let chunks = || VecDeque::from([b"abc".to_vec().into(), b"de".to_vec().into()]);
+        let check = |count: usize, expected: &[&[u8]]| {
+            let mut chunks: VecDeque<Chunk> = chunks();
+            advance(&mut chunks, count);
+            let left: Vec<&[u8]> = chunks.iter().map(|chunk| &**chunk).collect();
+            assert_eq!(left, expected, "{count}");
+        };
+        check(0, &[b"abc", b"de"]);
+        check(2, &[b"c", b"de"]);
+        check(3, &[b"de"]);
+        check(4, &[b"e"]);
+        check(5, &[]);
+        check(9, &[]);
+    }
+}
