@@ -3,6 +3,7 @@
 use crate::units::show_duration;
 use crate::{ConnId, Endpoint, Side};
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// Callbacks. Each has a default that does nothing.
@@ -45,6 +46,33 @@ pub trait Events: Send + Sync + 'static {
 
     /// Every connection is over, and nothing more will come.
     fn on_shutdown(&self) {}
+}
+
+/// For whoever keeps a hand on what is called.
+impl<E: Events + ?Sized> Events for Arc<E> {
+    fn on_start(&self, listening: &[Endpoint]) {
+        (**self).on_start(listening);
+    }
+
+    fn on_connect(&self, conn: ConnId, client: &Endpoint) {
+        (**self).on_connect(conn, client);
+    }
+
+    fn on_receive(&self, conn: ConnId, from: Side, bytes: &[u8]) {
+        (**self).on_receive(conn, from, bytes);
+    }
+
+    fn on_close(&self, ended: &Ended) {
+        (**self).on_close(ended);
+    }
+
+    fn on_timer(&self, report: &Report) {
+        (**self).on_timer(report);
+    }
+
+    fn on_shutdown(&self) {
+        (**self).on_shutdown();
+    }
 }
 
 /// No callbacks.

@@ -117,9 +117,8 @@ async fn write_all(
         let gone = next.is_none() && chunks.is_empty();
         if !chunks.is_empty() {
             let bytes: usize = chunks.iter().map(|chunk| chunk.len()).sum();
-            let count = chunks.len();
             send_all(socket, &mut chunks, |sent| post.gauges.add_written(to, sent)).await?;
-            log::trace!(actor = name, conn, bytes; "wrote {bytes} bytes in {count} chunks to the {to}");
+            log::trace!(actor = name, conn, bytes; "wrote {bytes} bytes to the {to}");
         }
         if fin {
             socket.shutdown_write()?;

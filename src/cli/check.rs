@@ -1,0 +1,74 @@
+//! `trunkline check`: are the settings valid, what are they in full, and how much memory may they take?
+
+use super::flags::Flags;
+use super::{Done, fd_limit, say};
+use std::fmt::Write;
+use trunkline::units::show_duration;
+use trunkline::{Config, Keepalive};
+
+/// Prints the effective settings and the memory bound. Opens no socket.
+pub(crate) fn run(flags: Flags) -> Done {
+    let config = flags.config()?;
+    say(&report(&flags, &config, fd_limit::raise()))
+}
+
+fn report(flags: &Flags, config: &Config, fds: u64) -> String {
+    let mut lines = Vec::new();
+    let mut line = |name: &str, value: String| lines.push(format!("{name:20} {value}\n"));
+    for listen in &config.listen {
+        line("listen", listen.to_string());
+    }
+    for backend in &config.backends {
+        line("backend", backend.to_string());
+    }
+    let off = || "off".to_string();
+    line("connect-timeout", show_duration(config.connect_timeout));
+    line("threads", flags.threads.to_string());
+    line("backlog", config.backlog.to_string());
+    line("max-conn", config.max_conn.to_string());
+    line("tick", show_duration(config.tick));
+    line("idle-timeout", show_duration(config.idle_timeout));
+    line("half-close-timeout", show_duration(config.half_close_timeout));
+    line("drain-timeout", show_duration(config.drain_timeout));
+    line("keepalive", config.keepalive.as_ref().map_or_else(off, Keepalive::to_string));
+    line("unix-mode", config.unix_mode.map_or("umask".into(), |mode| format!("{mode:03o}")));
+    line("report", config.report.map_or_else(off, show_duration));
+    line(
+        "log-file",
+        flags.log_file.as_ref().map_or("stdout".into(), |file| file.display().to_string()),
+    );
+    line("log-level", flags.log_level.to_string().to_lowercase());
+    line("log-format", flags.format().to_string());
+
+    let fits = config.max_conn.min(fd_limit::fitting(fds));
+    line("memory", format!("at most {}", config.limits));
+    line("", format!("at most {} for {fits} connections", about(config.limits.total(fits))));
+    let needed = fd_limit::needed(config.max_conn);
+    line("open files", format!("{needed} needed, {fds} allowed"));
+    let mut text = lines.concat();
+    if fits < config.max_conn {
+        let _ = writeln!(text, "warning: {}", fd_limit::warning(config.max_conn, fds));
+    }
+    text.push_str("the settings are valid\n");
+    text
+}
+
+/// A number of bytes as a person compares it with a machine's memory.
+fn about(bytes: usize) -> String {
+    const MIB: f64 = (1 << 20) as f64;
+    match bytes as f64 / MIB {
+        mib if mib < 1024.0 => format!("{mib:.1} MiB"),
+        mib => format!("{:.1} GiB", mib / 1024.0),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_are_told_in_what_memory_is_sold_in() {
+        assert_eq!(about(288 << 10), "0.3 MiB");
+        assert_eq!(about(2_880_640 << 10), "2.7 GiB");
+    }
+}

@@ -1,0 +1,133 @@
+//! `trunkline` without a command: runs the proxy until it is told to stop.
+
+use super::flags::Flags;
+use super::signals::{Order, Orders};
+use super::{Done, Failure, fd_limit, logging};
+use futures_lite::future::{block_on, or};
+use std::panic;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use trunkline::{By, Config, Ended, Error, Events, Proxy, Report};
+
+/// Runs the proxy; returns after the drain.
+pub(crate) fn run(flags: Flags) -> Done {
+    let mut config = flags.config()?;
+    let fds = fd_limit::raise();
+    let log = logging::start(flags.log_level, flags.format(), flags.log_file)?;
+    quiet_panics();
+    let asked = config.max_conn;
+    if fd_limit::needed(asked) > fds {
+        config.max_conn = fd_limit::fitting(fds).min(asked);
+        log::warn!(actor = "limits"; "{}", fd_limit::warning(asked, fds));
+    }
+    trunkline::set_threads(flags.threads);
+    // Not async-std's own block_on, which would make this thread one more worker.
+    let done = block_on(serve(config, &log));
+    log.finish();
+    done
+}
+
+async fn serve(config: Config, log: &logging::Log) -> Done {
+    let failed = |error| Failure::Runtime(format!("cannot take signals: {error}"));
+    let mut orders = Orders::new().map_err(failed)?;
+    let drained = Arc::new(Drained::default());
+    let backends: Vec<String> = config.backends.iter().map(ToString::to_string).collect();
+    let proxy = Proxy::builder().config(config).events(Arc::clone(&drained)).bind().await;
+    let proxy = proxy.map_err(|error| Failure::Runtime(advice(&error)))?;
+    for endpoint in proxy.endpoints() {
+        log::info!(actor = "listener", listen:% = endpoint, backends = backends.join(" ").as_str(); "listening");
+    }
+
+    let handle = proxy.handle();
+    let (stop, stopped) = async_channel::bounded::<()>(1);
+    let obey = async {
+        let mut stop = Some(stop);
+        loop {
+            match (orders.next().await, stop.take()) {
+                (Order::ReopenLog, still) => {
+                    stop = still;
+                    log.reopen();
+                }
+                (Order::Stop, Some(_first)) => {
+                    drained.stopping.store(true, Ordering::Relaxed);
+                    log::info!(actor = "signals"; "stopping: no new connections; a second signal aborts those that are left");
+                }
+                (Order::Stop, None) => handle.abort().await,
+            }
+        }
+    };
+    let shutdown = async {
+        // Nothing is ever sent: the channel closes when the first signal drops its sender.
+        let _ = stopped.recv().await;
+    };
+    let report = or(proxy.run(shutdown), obey).await;
+    Ok(drained.conclude(&report))
+}
+
+/// What went wrong at the start, with the flag that mends it.
+fn advice(error: &Error) -> String {
+    use std::io::ErrorKind::{AddrInUse, AddrNotAvailable, PermissionDenied};
+    let mend = match error {
+        Error::Listen { source, .. } => match source.kind() {
+            AddrInUse => "; stop the program that listens there, or choose another --listen",
+            AddrNotAvailable => "; this machine has no such address: choose another --listen",
+            PermissionDenied => {
+                "; ports below 1024 and other users' folders need privileges: choose another --listen"
+            }
+            _ => "; choose another --listen",
+        },
+        Error::Config(_) => "",
+    };
+    format!("{error}{mend}")
+}
+
+/// How the connections ended that were open when the proxy was told to stop.
+#[derive(Default)]
+struct Drained {
+    stopping: AtomicBool,
+    clean: AtomicU64,
+    aborted: AtomicU64,
+    /// Those of the aborted that we ended: the drain was not a clean one.
+    by_us: AtomicU64,
+}
+
+impl Events for Drained {
+    fn on_close(&self, ended: &Ended) {
+        if !self.stopping.load(Ordering::Relaxed) {
+            return;
+        }
+        let add = |count: &AtomicU64, one: bool| count.fetch_add(u64::from(one), Ordering::Relaxed);
+        add(&self.clean, ended.clean);
+        add(&self.aborted, !ended.clean);
+        add(&self.by_us, !ended.clean && matches!(ended.by, By::Proxy | By::Timeout));
+    }
+}
+
+impl Drained {
+    fn conclude(&self, report: &Report) -> ExitCode {
+        let clean = self.clean.load(Ordering::Relaxed);
+        let aborted = self.aborted.load(Ordering::Relaxed);
+        log::info!(
+            actor = "proxy",
+            clean,
+            aborted,
+            all_clean = report.clean,
+            all_aborted = report.aborted;
+            "stopped: {clean} connections ended cleanly and {aborted} were aborted"
+        );
+        ExitCode::from(u8::from(self.by_us.load(Ordering::Relaxed) > 0))
+    }
+}
+
+/// A panic in an actor is logged once, by whoever catches it, and not by the runtime on stderr besides.
+fn quiet_panics() {
+    let loud = panic::take_hook();
+    panic::set_hook(Box::new(move |info| {
+        if std::thread::current().name() == Some("main") {
+            return loud(info);
+        }
+        let place = info.location().map(ToString::to_string).unwrap_or_default();
+        log::debug!(actor = "panic", place = place.as_str(); "the next line says whose");
+    }));
+}
