@@ -87,7 +87,7 @@ impl Connection {
             mailbox: self.mailbox,
             draining: false,
             backend: None,
-            end: None,
+            blamed: None,
         };
         // A panic (of a callback, say) must not keep on_close and the directory from hearing of the end.
         let carried = actor::guard(NAME, Some(course.conn), course.carry(self.socket)).await;
@@ -117,14 +117,13 @@ struct Course {
     draining: bool,
     /// The backend that accepted, and how long after the client was accepted.
     backend: Option<(Endpoint, Duration)>,
-    end: Option<End>,
+    blamed: Option<Blame>,
 }
 
-/// The first thing that made this connection end.
-struct End {
+/// Why the connection ended.
+struct Blame {
     by: By,
     phase: Phase,
-    /// Empty while it still is a clean one.
     cause: String,
 }
 
@@ -183,15 +182,11 @@ impl Course {
     async fn connect(&mut self, crew: &mut Crew) -> Option<Arc<dyn Socket>> {
         let route = Arc::clone(&self.route);
         let mut connecting = Box::pin(route.backends.connect());
-        let mut client_finished = false;
         let connected = loop {
             match race(connecting.as_mut(), self.event(crew)).await {
                 Either::A(connected) => break connected,
-                Either::B(Event::Exit(Role::ClientReader, Ok(Exit::Finished))) => {
-                    // A client may send its request and end its sending before the backend is there.
-                    client_finished = true;
-                    self.first_fin(Side::Client);
-                }
+                // A client may send its request and end its sending before the backend is there.
+                Either::B(Event::Exit(Role::ClientReader, Ok(Exit::Finished))) => {}
                 Either::B(Event::Exit(_, Ok(Exit::Failed(error)))) => {
                     self.blame(By::Peer(Side::Client), &describe(&error));
                     return None;
@@ -210,8 +205,7 @@ impl Course {
             Ok(connected) => {
                 let took = route.runtime.now() - self.accepted;
                 self.backend = Some((connected.backend, took));
-                let phase = if client_finished { Phase::HalfClosed } else { Phase::Data };
-                self.gauges.set_phase(phase);
+                self.gauges.connected();
                 Some(connected.socket)
             }
             Err(cause) => {
@@ -227,14 +221,11 @@ impl Course {
         let mut finished_writers = 0;
         while !crew.is_empty() {
             match self.event(crew).await {
-                Event::Exit(role, Ok(Exit::Finished)) => match role {
-                    Role::ClientReader => self.first_fin(Side::Client),
-                    Role::BackendReader => self.first_fin(Side::Backend),
-                    Role::BackendWriter | Role::ClientWriter => finished_writers += 1,
-                },
+                Event::Exit(Role::ClientReader | Role::BackendReader, Ok(Exit::Finished)) => {}
+                Event::Exit(_, Ok(Exit::Finished)) => finished_writers += 1,
                 Event::Exit(role, Ok(Exit::Failed(error))) => {
                     self.blame(By::Peer(role.side()), &describe(&error));
-                    self.gauges.set_phase(Phase::HalfClosed);
+                    self.gauges.broke();
                     // What cannot be read from has been lost in both directions; what cannot be written to may still
                     // have sent something.
                     match role {
@@ -270,21 +261,18 @@ impl Course {
         }
     }
 
-    /// A side has ended its sending. If nothing worse comes, the first to do so ended the connection.
-    fn first_fin(&mut self, side: Side) {
-        if self.end.is_none() {
-            self.end = Some(End { by: By::Peer(side), phase: self.phase(), cause: String::new() });
-        }
-        if self.gauges.phase() == Phase::Data {
-            self.gauges.set_phase(Phase::HalfClosed);
+    /// Something went wrong. The first cause stands; what follows from it does not replace it.
+    fn blame(&mut self, by: By, cause: &str) {
+        if self.blamed.is_none() {
+            self.blamed = Some(Blame { by, phase: self.phase(), cause: cause.to_string() });
         }
     }
 
-    /// Something went wrong. The first cause stands; what follows from it does not replace it.
-    fn blame(&mut self, by: By, cause: &str) {
-        if self.end.as_ref().is_none_or(|end| end.cause.is_empty()) {
-            self.end = Some(End { by, phase: self.phase(), cause: cause.to_string() });
-        }
+    /// What made this connection end, if nothing went wrong: whoever ended its sending first.
+    fn natural(&self) -> Blame {
+        let by = self.gauges.first_fin().map_or(By::Proxy, By::Peer);
+        let phase = if self.draining { Phase::Drain } else { Phase::Data };
+        Blame { by, phase, cause: String::new() }
     }
 
     fn phase(&self) -> Phase {
@@ -292,11 +280,7 @@ impl Course {
     }
 
     fn ended(&mut self, clean: bool) -> Ended {
-        let end = self.end.take().unwrap_or(End {
-            by: By::Proxy,
-            phase: self.phase(),
-            cause: String::new(),
-        });
+        let end = self.blamed.take().unwrap_or_else(|| self.natural());
         let (backend, connect) = self.backend.take().unzip();
         Ended {
             conn: self.conn,

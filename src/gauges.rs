@@ -2,10 +2,11 @@
 //!
 //! The one thing that actors share. Each figure has a single writer and is only ever read by others, one at a time,
 //! so relaxed atomics are enough and no lock is needed; a message per chunk to somebody who counts would cost more
-//! than the chunk.
+//! than the chunk. Only the marks have several writers: a reader marks the end of its stream before it passes it on,
+//! so that who ended first is told by what caused what, and not by whose exit was looked at first.
 
 use crate::{Phase, Side};
-use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::Ordering::{Relaxed, SeqCst};
 use std::sync::atomic::{AtomicU8, AtomicU64, AtomicUsize};
 
 /// Bytes each way, the phase, and how full the mailboxes were.
@@ -13,8 +14,19 @@ use std::sync::atomic::{AtomicU8, AtomicU64, AtomicUsize};
 pub(crate) struct Gauges {
     client: SideGauges,
     backend: SideGauges,
-    phase: AtomicU8,
+    marks: AtomicU8,
 }
+
+/// A backend has accepted.
+const CONNECTED: u8 = 1;
+/// The client has ended its sending.
+const CLIENT_FIN: u8 = 2;
+/// The backend has ended its sending.
+const BACKEND_FIN: u8 = 4;
+/// The backend did so first.
+const BACKEND_FIRST: u8 = 8;
+/// A socket has failed.
+const BROKEN: u8 = 16;
 
 #[derive(Debug, Default)]
 struct SideGauges {
@@ -44,8 +56,32 @@ impl Gauges {
         self.side(to).high_water.store(messages, Relaxed);
     }
 
-    pub(crate) fn set_phase(&self, phase: Phase) {
-        self.phase.store(phase as u8, Relaxed);
+    pub(crate) fn connected(&self) {
+        self.marks.fetch_or(CONNECTED, SeqCst);
+    }
+
+    /// A peer has ended its sending; called before anybody else can learn of it.
+    pub(crate) fn saw_fin(&self, from: Side) {
+        let mark = |marks: u8| match from {
+            Side::Client => marks | CLIENT_FIN,
+            Side::Backend if marks & CLIENT_FIN == 0 => marks | BACKEND_FIN | BACKEND_FIRST,
+            Side::Backend => marks | BACKEND_FIN,
+        };
+        // The closure always gives a value, so this cannot fail.
+        let _ = self.marks.fetch_update(SeqCst, SeqCst, |marks| Some(mark(marks)));
+    }
+
+    pub(crate) fn broke(&self) {
+        self.marks.fetch_or(BROKEN, SeqCst);
+    }
+
+    /// The peer that ended its sending first.
+    pub(crate) fn first_fin(&self) -> Option<Side> {
+        match self.marks.load(SeqCst) {
+            marks if marks & BACKEND_FIRST != 0 => Some(Side::Backend),
+            marks if marks & CLIENT_FIN != 0 => Some(Side::Client),
+            _ => None,
+        }
     }
 
     pub(crate) fn read(&self, from: Side) -> u64 {
@@ -61,16 +97,19 @@ impl Gauges {
     }
 
     pub(crate) fn phase(&self) -> Phase {
-        let phases = [Phase::Connect, Phase::Data, Phase::HalfClosed, Phase::Drain];
-        phases[usize::from(self.phase.load(Relaxed)) % phases.len()]
+        match self.marks.load(SeqCst) {
+            marks if marks & CONNECTED == 0 => Phase::Connect,
+            CONNECTED => Phase::Data,
+            _ => Phase::HalfClosed,
+        }
     }
 
     /// A number that changes whenever anything moves: whoever sees it twice the same has seen an idle connection.
     pub(crate) fn motion(&self) -> u64 {
         let moved = |side: Side| self.read(side).wrapping_add(self.written(side));
         let bytes = moved(Side::Client).wrapping_add(moved(Side::Backend));
-        // There are four phases: the two parts do not overlap before 2^62 bytes.
-        bytes.wrapping_mul(4).wrapping_add(self.phase() as u64)
+        // Five marks: the two parts do not overlap before 2^59 bytes.
+        bytes.wrapping_mul(32).wrapping_add(u64::from(self.marks.load(SeqCst)))
     }
 }
 
@@ -86,22 +125,43 @@ mod tests {
     #[test]
     fn anything_that_moves_shows() {
         let gauges = Gauges::default();
-        assert_eq!(gauges.phase(), Phase::Connect);
         let mut seen = vec![gauges.motion()];
-        let mut check = |what: &str, gauges: &Gauges| {
+        let mut check = |what: &str| {
             let motion = gauges.motion();
             assert!(!seen.contains(&motion), "{what}");
             seen.push(motion);
         };
-        gauges.set_phase(Phase::Data);
-        check("phase", &gauges);
+        gauges.connected();
+        check("connected");
         for side in [Side::Client, Side::Backend] {
             gauges.add_read(side, 1);
-            check("read", &gauges);
+            check("read");
             gauges.add_written(side, 1);
-            check("written", &gauges);
+            check("written");
+            gauges.saw_fin(side);
+            check("fin");
         }
-        assert_eq!(gauges.read(Side::Client), 1);
-        assert_eq!(gauges.phase(), Phase::Data);
+        gauges.broke();
+        check("broke");
+        assert_eq!((gauges.read(Side::Client), gauges.written(Side::Backend)), (1, 1));
+    }
+
+    #[test]
+    fn phases_and_who_ended_first() {
+        let check = |steps: &[fn(&Gauges)], phase: Phase, first: Option<Side>| {
+            let gauges = Gauges::default();
+            steps.iter().for_each(|step| step(&gauges));
+            assert_eq!((gauges.phase(), gauges.first_fin()), (phase, first));
+        };
+        let (connected, broke): (fn(&Gauges), fn(&Gauges)) = (Gauges::connected, Gauges::broke);
+        let client: fn(&Gauges) = |gauges| gauges.saw_fin(Side::Client);
+        let backend: fn(&Gauges) = |gauges| gauges.saw_fin(Side::Backend);
+        check(&[], Phase::Connect, None);
+        check(&[client], Phase::Connect, Some(Side::Client));
+        check(&[connected], Phase::Data, None);
+        check(&[connected, broke], Phase::HalfClosed, None);
+        check(&[client, connected], Phase::HalfClosed, Some(Side::Client));
+        check(&[connected, client, backend], Phase::HalfClosed, Some(Side::Client));
+        check(&[connected, backend, client], Phase::HalfClosed, Some(Side::Backend));
     }
 }

@@ -224,6 +224,13 @@ impl Builder {
         self
     }
 
+    /// Runs in another world than the real one: the harness's, in memory.
+    #[cfg(any(test, feature = "testing"))]
+    pub(crate) fn runtime(mut self, runtime: Arc<dyn Runtime>) -> Self {
+        self.runtime = runtime;
+        self
+    }
+
     /// Checks the settings and listens. From here on the kernel accepts clients; they are served by [`Proxy::run`].
     ///
     /// # Errors

@@ -56,6 +56,7 @@ pub(crate) async fn read(
         let chunk = match race(recv(&*socket), closed.as_mut()).await {
             Either::A(Ok(Some(chunk))) => chunk,
             Either::A(Ok(None)) => {
+                post.gauges.saw_fin(from);
                 log::trace!(actor = name, conn; "the {from} ended its sending: Fin");
                 return match to.send(Message::Fin).await {
                     Ok(()) => Exit::Finished,

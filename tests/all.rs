@@ -1,1 +1,8 @@
+//! The integration tests, one crate so that it links once.
 
+mod binary;
+mod bulk; // many bytes, and the memory that they do not take
+mod cli; // the binary as its user meets it
+mod endings; // every way in which a connection ends, 500 times each
+mod limits; // more clients than there is room for
+mod tunnel; // the whole proxy through the harness, every behaviour on both sides

@@ -1,0 +1,59 @@
+//! What one end of a connection saw.
+
+use super::deadline::show;
+use std::fmt;
+use std::io::{self, ErrorKind};
+
+/// What came in at one end, and how it ended.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub struct Seen {
+    /// The bytes. A behaviour keeps only the first [`Seen::KEPT`] of them.
+    pub bytes: Vec<u8>,
+    /// How many came in all.
+    pub count: u64,
+    /// How it ended.
+    pub ending: Ending,
+}
+
+/// How the stream that came from the other end ended.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Ending {
+    /// It had not ended when this end left.
+    #[default]
+    Open,
+    /// The other end ended its sending: everything is here.
+    Fin,
+    /// It broke off.
+    Reset(ErrorKind),
+}
+
+impl Ending {
+    /// It broke off, by whatever error the system tells it.
+    pub fn is_reset(self) -> bool {
+        matches!(self, Ending::Reset(_))
+    }
+}
+
+impl From<&io::Error> for Ending {
+    fn from(error: &io::Error) -> Self {
+        Ending::Reset(error.kind())
+    }
+}
+
+impl Seen {
+    /// A behaviour keeps this many bytes, so that a gigabyte can be sent through it.
+    pub const KEPT: usize = 1 << 20;
+
+    /// Counts these bytes, and keeps them if there is room.
+    pub fn add(&mut self, bytes: &[u8]) {
+        let room = Self::KEPT.saturating_sub(self.bytes.len());
+        self.bytes.extend_from_slice(&bytes[..bytes.len().min(room)]);
+        self.count += bytes.len() as u64;
+    }
+}
+
+impl fmt::Debug for Seen {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Seen({} in all, kept {}; {:?})", self.count, show(&self.bytes), self.ending)
+    }
+}

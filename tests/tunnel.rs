@@ -1,0 +1,32 @@
+//! The whole proxy between fake peers: over real sockets and in memory, with every behaviour on both sides.
+
+mod backends; // which one, and how it is reached
+mod callbacks; // what an embedder is told, and in which order
+mod client_side; // each behaviour of a client
+mod backend_side; // each behaviour of a backend
+mod pairs; // every behaviour against every other
+mod room; // how many connections, and how many bytes
+mod stop; // drain, abort, orders, deadlines
+
+use trunkline::testing::{DEADLINE, Harness, HarnessBuilder};
+use trunkline::{ConnId, Phase};
+
+/// A harness of each kind: what holds over sockets holds in memory.
+fn worlds() -> [HarnessBuilder; 2] {
+    [Harness::builder().over_sockets(), Harness::builder().in_memory()]
+}
+
+/// Waits until the one connection has come so far, and says which it is. Each look is a question to the directory.
+async fn until(harness: &Harness, phase: Phase) -> ConnId {
+    let handle = harness.handle();
+    let start = std::time::Instant::now();
+    loop {
+        let list = handle.list().await;
+        if let [one] = &list[..]
+            && one.phase == phase
+        {
+            return one.conn;
+        }
+        assert!(start.elapsed() < DEADLINE, "waited for one connection in {phase}; there are {list:?}");
+    }
+}
