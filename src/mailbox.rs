@@ -67,13 +67,20 @@ impl<M> Mailbox<M> {
     /// The next message, or `None` once every address is gone and all messages were taken.
     pub(crate) async fn recv(&mut self) -> Option<M> {
         let message = self.receiver.recv().await.ok()?;
-        self.high_water = self.high_water.max(self.receiver.len() + 1);
+        // A sender on another thread may have taken the place that has just become free: hence the bound.
+        let waiting = (self.receiver.len() + 1).min(self.capacity());
+        self.high_water = self.high_water.max(waiting);
         Some(message)
     }
 
     /// The next message if there is one now.
     pub(crate) fn try_recv(&mut self) -> Option<M> {
         self.receiver.try_recv().ok()
+    }
+
+    /// How many messages may wait.
+    pub(crate) fn capacity(&self) -> usize {
+        self.receiver.capacity().unwrap_or(usize::MAX)
     }
 
     /// The most messages that `recv` ever found waiting.

@@ -109,10 +109,11 @@ async fn write_all(
     loop {
         let mut next = mailbox.recv().await;
         post.gauges.saw_high_water(to, mailbox.high_water());
-        // What has gathered meanwhile goes out in the same system call.
+        // What has gathered meanwhile goes out in the same system call. Not more than the mailbox holds: a reader on
+        // another thread fills it while it is emptied, and `Limits` promises a bound.
         while let Some(Message::Chunk(chunk)) = next {
             chunks.push_back(chunk);
-            next = mailbox.try_recv();
+            next = if chunks.len() < mailbox.capacity() { mailbox.try_recv() } else { None };
         }
         let fin = matches!(next, Some(Message::Fin));
         let gone = next.is_none() && chunks.is_empty();

@@ -8,6 +8,7 @@ mod pairs; // every behaviour against every other
 mod room; // how many connections, and how many bytes
 mod stop; // drain, abort, orders, deadlines
 
+use std::time::Instant;
 use trunkline::testing::{DEADLINE, Harness, HarnessBuilder};
 use trunkline::{ConnId, Phase};
 
@@ -16,17 +17,25 @@ fn worlds() -> [HarnessBuilder; 2] {
     [Harness::builder().over_sockets(), Harness::builder().in_memory()]
 }
 
-/// Waits until the one connection has come so far, and says which it is. Each look is a question to the directory.
+/// Waits until the one connection has come so far, and says which it is.
 async fn until(harness: &Harness, phase: Phase) -> ConnId {
+    until_some(harness, |now| now == phase).await
+}
+
+/// The same for several phases. Each look is a question to the directory, which answers when it gets to it.
+async fn until_some(harness: &Harness, wanted: impl Fn(Phase) -> bool) -> ConnId {
     let handle = harness.handle();
-    let start = std::time::Instant::now();
+    let start = Instant::now();
     loop {
         let list = handle.list().await;
         if let [one] = &list[..]
-            && one.phase == phase
+            && wanted(one.phase)
         {
             return one.conn;
         }
-        assert!(start.elapsed() < DEADLINE, "waited for one connection in {phase}; there are {list:?}");
+        assert!(
+            start.elapsed() < DEADLINE,
+            "waited for a phase of one connection; there are {list:?}"
+        );
     }
 }

@@ -34,7 +34,7 @@ use std::time::Duration;
 ///     let seen = backend.seen().await;
 ///     assert_eq!((seen.bytes, seen.ending), (b"hello".to_vec(), Ending::Fin));
 /// });
-/// assert_eq!(backend.count(), 1);
+/// assert_eq!(backend.accepted(), 1);
 /// ```
 pub struct FakeBackend {
     part: Part,
@@ -61,8 +61,8 @@ impl FakeBackend {
     }
 
     /// Speaks first, then listens; see [`Babble`].
-    pub fn babble(words: impl Into<Vec<u8>>) -> FakeBackend {
-        FakeBackend::new(Babble(words.into()))
+    pub fn babble(words: impl AsRef<[u8]>) -> FakeBackend {
+        FakeBackend::new(Babble(words.as_ref().to_vec()))
     }
 
     /// Never reads, until `stall` is released; see [`Stall`].
@@ -71,13 +71,13 @@ impl FakeBackend {
     }
 
     /// Speaks, ends its sending first, then listens; see [`HalfClose`].
-    pub fn half_close(words: impl Into<Vec<u8>>) -> FakeBackend {
-        FakeBackend::new(HalfClose(words.into()))
+    pub fn half_close(words: impl AsRef<[u8]>) -> FakeBackend {
+        FakeBackend::new(HalfClose(words.as_ref().to_vec()))
     }
 
     /// Speaks a little at a time; see [`Drip`].
-    pub fn drip(bytes: impl Into<Vec<u8>>, every: Duration, times: usize) -> FakeBackend {
-        FakeBackend::new(Drip { bytes: bytes.into(), every, times })
+    pub fn drip(bytes: impl AsRef<[u8]>, every: Duration, times: usize) -> FakeBackend {
+        FakeBackend::new(Drip { bytes: bytes.as_ref().to_vec(), every, times })
     }
 
     /// Closes after so many bytes; see [`Cut`].
@@ -87,12 +87,17 @@ impl FakeBackend {
 
     /// Resets after so many bytes; see [`Reset`].
     pub fn reset(after: u64) -> FakeBackend {
-        FakeBackend::new(Reset { after })
+        FakeBackend::new(Reset { after, words: Vec::new() })
+    }
+
+    /// Says this, waits until it is delivered, and resets; see [`Reset`].
+    pub fn resets_after_saying(words: impl AsRef<[u8]>) -> FakeBackend {
+        FakeBackend::new(Reset { after: 0, words: words.as_ref().to_vec() })
     }
 
     /// Reads so many bytes, answers, and closes with the rest unread; see [`LastWords`].
-    pub fn last_words(after: u64, words: impl Into<Vec<u8>>) -> FakeBackend {
-        FakeBackend::new(LastWords { after, words: words.into() })
+    pub fn last_words(after: u64, words: impl AsRef<[u8]>) -> FakeBackend {
+        FakeBackend::new(LastWords { after, words: words.as_ref().to_vec() })
     }
 
     /// Does nothing by itself: the test takes each connection by [`RunningBackend::accept`].
@@ -328,7 +333,7 @@ impl RunningBackend {
     }
 
     /// How many connections it has accepted.
-    pub fn count(&self) -> usize {
+    pub fn accepted(&self) -> usize {
         self.count.load(Ordering::SeqCst)
     }
 
@@ -349,7 +354,7 @@ impl RunningBackend {
         if let Some(Ok(value)) = within(Some(DEADLINE), from.recv()).await {
             return value;
         }
-        let state = format!("{} had come in all", self.count());
+        let state = format!("{} had come in all", self.accepted());
         late(&format!("backend {}", self.endpoint), what, place, state)
     }
 

@@ -45,8 +45,8 @@ pub struct Harness {
     ended: Receiver<Ended>,
     door: Option<Door>,
     clients: AtomicU64,
-    /// Never sent on. Dropping it, or closing `abort`, ends the proxy: by a drain, or at once.
-    shutdown: Option<Sender<Infallible>>,
+    /// Never sent on. Closing it, or closing `abort`, ends the proxy: by a drain, or at once.
+    shutdown: Sender<Infallible>,
     abort: Sender<Infallible>,
     report: Receiver<Report>,
 }
@@ -63,7 +63,11 @@ pub struct HarnessBuilder {
 enum World {
     Sockets,
     Memory { capacity: usize },
+    MemoryBackends { capacity: usize },
 }
+
+/// What a connection in memory holds each way, unless the test says otherwise.
+const CAPACITY: usize = 64 << 10;
 
 impl Harness {
     /// Ends that wait for the test to ask; more are forgotten.
@@ -162,15 +166,16 @@ impl Harness {
         }
     }
 
-    /// Tells the proxy to stop, waits for the drain, and gives its totals.
+    /// Tells the proxy to stop, waits for the drain, and gives its totals. The backends go on until the harness is
+    /// dropped.
     #[track_caller]
-    pub fn stop(mut self) -> impl Future<Output = Report> + Send {
+    pub fn stop(&self) -> impl Future<Output = Report> + Send + '_ {
         let place = Location::caller();
-        drop(self.shutdown.take());
+        self.shutdown.close();
         async move {
             match within(Some(DEADLINE), self.report.recv()).await {
                 Some(Ok(report)) => report,
-                Some(Err(_)) => panic!("the proxy panicked while it stopped, at {place}"),
+                Some(Err(_)) => panic!("the proxy panicked, or was stopped twice, at {place}"),
                 None => {
                     let open = within(Some(DEADLINE), self.handle.list()).await;
                     late("the test", "the proxy to stop", place, format!("open are {open:?}"))
@@ -205,13 +210,20 @@ impl HarnessBuilder {
     /// No socket at all, neither for clients nor for backends. Each connection holds 64 KiB each way.
     #[must_use]
     pub fn in_memory(self) -> Self {
-        self.in_memory_holding(64 << 10)
+        self.in_memory_holding(CAPACITY)
     }
 
     /// The same, with room for `capacity` bytes each way.
     #[must_use]
     pub fn in_memory_holding(mut self, capacity: usize) -> Self {
         self.world = World::Memory { capacity };
+        self
+    }
+
+    /// Clients over sockets, and backends in memory.
+    #[must_use]
+    pub fn backends_in_memory(mut self) -> Self {
+        self.world = World::MemoryBackends { capacity: CAPACITY };
         self
     }
 
@@ -245,27 +257,15 @@ impl HarnessBuilder {
         let HarnessBuilder { mut config, backends, events, connect, world } = self;
         let (ended_sender, ended) = async_channel::bounded(Harness::WAITING);
         let builder = Proxy::builder().events(Witness { ended: ended_sender, others: events });
-        let (running, door, builder) = match world {
-            World::Sockets => {
-                let running: Vec<_> = backends.into_iter().map(FakeBackend::listen).collect();
-                (running, None, builder)
-            }
+        let reads = config.limits.chunk;
+        let running = start_backends(backends, &world, reads);
+        let (door, builder) = match world {
+            World::Sockets => (None, builder),
+            World::MemoryBackends { .. } => (None, builder.connect(Ways::to(&running))),
             World::Memory { capacity } => {
-                let reads = config.limits.chunk;
-                let running: Vec<_> = (1..)
-                    .zip(backends)
-                    .map(|(number, backend)| (format!("backend-{number}"), backend))
-                    .map(|(name, backend)| {
-                        backend.capacity(capacity).proxy_reads(reads).in_memory_as(&name)
-                    })
-                    .collect();
-                let ways = running
-                    .iter()
-                    .map(|backend| (backend.endpoint().clone(), backend.connect()))
-                    .collect();
                 let door = Door::new(capacity, reads);
                 let runtime = Arc::new(Indoors(door.clone()));
-                (running, Some(door), builder.connect(Ways(ways)).runtime(runtime))
+                (Some(door), builder.connect(Ways::to(&running)).runtime(runtime))
             }
         };
         let builder = match connect {
@@ -285,7 +285,7 @@ impl HarnessBuilder {
             ended,
             door,
             clients: AtomicU64::new(0),
-            shutdown: Some(shutdown),
+            shutdown,
             abort,
             report,
         };
@@ -296,6 +296,16 @@ impl HarnessBuilder {
     }
 }
 
+fn start_backends(backends: Vec<FakeBackend>, world: &World, reads: usize) -> Vec<RunningBackend> {
+    let (World::Memory { capacity } | World::MemoryBackends { capacity }) = *world else {
+        return backends.into_iter().map(FakeBackend::listen).collect();
+    };
+    let start = |(number, backend): (usize, FakeBackend)| {
+        backend.capacity(capacity).proxy_reads(reads).in_memory_as(&format!("backend-{number}"))
+    };
+    (1..).zip(backends).map(start).collect()
+}
+
 async fn run(
     proxy: Proxy,
     shutdown: Receiver<Infallible>,
@@ -303,7 +313,7 @@ async fn run(
     report: Sender<Report>,
 ) {
     let running = proxy.run(async {
-        // Nothing is ever sent: this is ready when the sender is dropped.
+        // Nothing is ever sent: this is ready when the channel closes.
         let _ = shutdown.recv().await;
     });
     let aborted = async {
@@ -330,6 +340,13 @@ impl Connect for Own {
 
 /// The ways to several backends in memory.
 struct Ways(Vec<(Endpoint, MemoryConnect)>);
+
+impl Ways {
+    fn to(backends: &[RunningBackend]) -> Ways {
+        let way = |backend: &RunningBackend| (backend.endpoint().clone(), backend.connect());
+        Ways(backends.iter().map(way).collect())
+    }
+}
 
 impl Connect for Ways {
     fn connect<'a>(&'a self, place: &'a Endpoint) -> Boxed<'a, io::Result<Arc<dyn Socket>>> {

@@ -2,9 +2,7 @@
 
 use super::{until, worlds};
 use std::time::Duration;
-use trunkline::testing::behaviours::{
-    Babble, Cut, Drip, Echo, HalfClose, LastWords, Reset, Stall,
-};
+use trunkline::testing::behaviours::{Babble, Cut, Drip, Echo, HalfClose, LastWords, Reset, Stall};
 use trunkline::testing::{Behaviour, Ending, FakeBackend, Harness, Peer, Seen, block_on};
 use trunkline::{By, Ended, Phase, Side};
 
@@ -116,7 +114,7 @@ fn a_reset_of_the_client_reaches_the_backend_as_a_reset() {
         assert_eq!(heard.bytes, b"");
         assert!(heard.ending.is_reset());
     };
-    play(&Reset { after: 5 }, backend, |_, ended| {
+    play(&Reset { after: 5, words: Vec::new() }, backend, |_, ended| {
         assert_eq!((ended.by, ended.phase), (By::Peer(Side::Client), Phase::Data));
         assert!(!ended.clean && ended.cause.contains("reset"), "{ended:?}");
     });

@@ -2,11 +2,13 @@ use super::{Behaviour, listen};
 use crate::Boxed;
 use crate::testing::{Peer, Seen};
 
-/// Breaks the connection off once so many bytes have come.
-#[derive(Clone, Copy, Debug)]
+/// Breaks the connection off once so many bytes have come, with or without an answer.
+#[derive(Clone, Debug)]
 pub struct Reset {
     /// How many bytes; 0 resets at once.
     pub after: u64,
+    /// What it says before; it is delivered.
+    pub words: Vec<u8>,
 }
 
 impl Behaviour for Reset {
@@ -14,6 +16,9 @@ impl Behaviour for Reset {
         Box::pin(async move {
             let mut seen = Seen::default();
             listen(&mut peer, &mut seen, self.after).await;
+            if peer.try_send(&self.words).await.is_ok() {
+                peer.delivered().await;
+            }
             peer.reset();
             seen
         })
