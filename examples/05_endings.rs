@@ -1,20 +1,21 @@
-//! **New here**: three rules end all four actors, and show the peers how it ended. The four stand in
-//! a line: client_reader -> backend_writer -> backend_reader -> client_writer. (1) A mailbox empties
-//! itself when its actor ends. (2) While it waits, an actor watches `closed()` of the address that
-//! it sends to: death spreads leftward with no message. (3) A mailbox that closes without `Fin`
-//! means abort: death spreads rightward, and the peers get a reset, never a clean end.
+//! **New here**: three rules, by which all actors end and the peers see how. The actors now stand in
+//! one line: client_reader -> backend_writer -> backend_reader -> client_writer. (1) A mailbox empties
+//! itself when its actor ends. (2) Each actor races its wait with `closed()` of the address that it
+//! sends to, so death spreads leftward without a message. (3) A mailbox that closes without `Fin`
+//! means abort, so death spreads rightward, and the peers get a reset, never a clean end.
 //!
 //! **Still wrong**: a write that fails takes the socket's error with it and ends all four, so a last
-//! answer that has arrived is thrown away. Limits and draining wait for `09_limits_and_drain`.
+//! answer that has arrived may be thrown away. Nothing has a limit yet, and no run can be drained.
 //!
 //! **Run**: `cargo run --example 05_endings`
 #![allow(clippy::print_stdout, reason = "an example shows what it did")]
 
 use async_channel::{Receiver, Sender, bounded};
 use async_std::net::{TcpListener, TcpStream};
-use async_std::task::{JoinHandle, block_on, spawn};
-use futures_lite::{AsyncReadExt, AsyncWriteExt, future};
-use std::{error::Error, io::ErrorKind, net::Shutdown, time::Duration};
+use async_std::task::{block_on, spawn};
+use futures_lite::future::{or, try_zip};
+use futures_lite::{AsyncReadExt, AsyncWriteExt};
+use std::{array, error::Error, io::ErrorKind, net::Shutdown, time::Duration};
 
 type Result<T = ()> = std::result::Result<T, Box<dyn Error + Send + Sync>>;
 
@@ -25,8 +26,7 @@ enum Message {
 
 struct Mailbox(Receiver<Message>);
 
-/// Rule 1. Otherwise a message that nobody will read lives until the last address is dropped, and
-/// so does all that it carries: its bytes, or a reply address at which somebody waits.
+/// Rule 1. Else what nobody will read (a reply address, say) lives until the last address is gone.
 impl Drop for Mailbox {
     fn drop(&mut self) {
         self.0.close();
@@ -34,65 +34,52 @@ impl Drop for Mailbox {
     }
 }
 
-/// Rule 2. All work is raced with this, and a lost race is an abort: half a write is no loss then.
+/// Rule 2. All work is raced with this. To lose is to abort, so half a write does no harm then.
 async fn gone(right: &Sender<Message>) -> Result {
     right.closed().await;
     Err("the actor on the right has ended".into())
 }
 
-/// `Ok` is a clean end, every error an abort. Besides the end of its socket a reader needs the `Fin`
-/// of its left neighbour: until that has come, the neighbour may still die.
+/// Ends well after two things: the end of its socket, and the `Fin` of the actor on the left, which
+/// may die until then. By rule 3 `recv` fails if it does, and every error here means abort.
 async fn read_half(mut socket: TcpStream, left: Mailbox, right: Sender<Message>) -> Result {
     let reading = async {
-        let mut buffer = vec![0; 16 * 1024];
+        let mut buffer = [0; 4096];
         while let read @ 1.. = socket.read(&mut buffer).await? {
             right.send(Message::Chunk(buffer[..read].to_vec())).await?;
         }
         Ok(right.send(Message::Fin).await?)
     };
-    // Rule 3: a neighbour that ends without `Fin`, the only message here, makes `recv` fail.
-    let fin = async { Ok(drop(left.0.recv().await?)) };
-    future::try_zip(future::or(reading, gone(&right)), fin).await.map(drop)
+    try_zip(or(reading, gone(&right)), async { Ok(left.0.recv().await?) }).await.map(drop)
 }
 
+/// By rule 3 only `Fin` leads to `shutdown`. A mailbox that closes without it makes `recv` fail.
 async fn write_half(mut socket: TcpStream, left: Mailbox, right: Sender<Message>) -> Result {
     let writing = async {
-        // Rule 3 again: `recv` fails, and only `Fin` leads to the clean end of the socket.
         while let Message::Chunk(chunk) = left.0.recv().await? {
             socket.write_all(&chunk).await?;
         }
         socket.shutdown(Shutdown::Write)?;
         Ok(right.send(Message::Fin).await?)
     };
-    future::or(writing, gone(&right)).await
+    or(writing, gone(&right)).await
 }
 
-fn start<F>(actor: impl FnOnce(Mailbox) -> F) -> (Sender<Message>, JoinHandle<Result>)
-where
-    F: Future<Output = Result> + Send + 'static,
-{
-    let (address, receiver) = bounded(8);
-    (address, spawn(actor(Mailbox(receiver))))
-}
-
-/// Returns how many of the four have ended well.
+/// Joins all four, and returns how many have ended well. Unless all have, the peers get a reset.
 async fn connection(client: TcpStream, backend: TcpStream) -> Result<usize> {
-    // From right to left, for each needs the address of the next. The last one sends to nobody.
-    let (nobody, _stays_open) = bounded(1);
-    let (to_client, client_writer) = start(|left| write_half(client.clone(), left, nobody));
-    let (to_reader, backend_reader) = start(|left| read_half(backend.clone(), left, to_client));
-    let (to_backend, backend_writer) = start(|left| write_half(backend.clone(), left, to_reader));
-    let (first, client_reader) = start(|left| read_half(client.clone(), left, to_backend));
-    first.send(Message::Fin).await?;
+    // Each actor has an address, `.0`, and a mailbox, `.1`. The line begins and ends with nobody.
+    let [reader, backend_writer, backend_reader, writer, nobody] = array::from_fn(|_| bounded(8));
+    reader.0.send(Message::Fin).await?;
     let mut well = 0;
-    for actor in [client_reader, backend_writer, backend_reader, client_writer] {
+    for actor in [
+        spawn(read_half(client.clone(), Mailbox(reader.1), backend_writer.0)),
+        spawn(write_half(backend.clone(), Mailbox(backend_writer.1), backend_reader.0)),
+        spawn(read_half(backend.clone(), Mailbox(backend_reader.1), writer.0)),
+        spawn(write_half(client.clone(), Mailbox(writer.1), nobody.0)),
+    ] {
         well += usize::from(actor.await.is_ok());
     }
-    if well < 4 {
-        reset(client)?;
-        reset(backend)?;
-    }
-    Ok(well)
+    if well == 4 { Ok(4) } else { reset(client).and(reset(backend)).and(Ok(well)) }
 }
 
 /// Closes with a linger time of zero, which the peer sees as ConnectionReset. Only the last clone
@@ -105,37 +92,32 @@ fn reset(socket: TcpStream) -> Result {
 fn main() -> Result {
     block_on(async {
         let (address, receiver) = bounded(1);
-        address.send(Message::Chunk(vec![0; 1024])).await?;
+        address.send(Message::Fin).await?;
         drop(Mailbox(receiver));
         assert!(address.is_empty(), "by rule 1, although the address is still here");
-
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         let port = listener.local_addr()?;
-        for (who, clean) in
-            [("client", true), ("backend", true), ("backend", false), ("client", false)]
-        {
+        for case in ["client ends", "backend ends", "client resets", "backend resets"] {
             let (mut one, near) = (TcpStream::connect(port).await?, listener.accept().await?.0);
             let (mut other, far) = (TcpStream::connect(port).await?, listener.accept().await?.0);
-            let (client, backend) = if who == "client" { (near, far) } else { (far, near) };
-            let proxy = spawn(connection(client, backend));
+            let (client, backend) = if case.contains("client") { (near, far) } else { (far, near) };
+            let (proxy, mut heard) = (spawn(connection(client, backend)), vec![0; 5]);
             one.write_all(b"hello").await?;
-            let mut heard = vec![0; 5];
             other.read_exact(&mut heard).await?;
-            if clean {
+            if case.contains("ends") {
                 one.shutdown(Shutdown::Write)?;
                 assert_eq!(other.read(&mut [0]).await?, 0);
                 other.write_all(b", goodbye").await?;
                 other.shutdown(Shutdown::Write)?;
                 one.read_to_end(&mut heard).await?;
                 assert_eq!((&heard[..], proxy.await?), (&b"hello, goodbye"[..], 4));
-                println!("{who} ends first: it still hears the other one, and 4 actors end");
             } else {
                 reset(one)?;
-                // `Ok(0)` would be a clean end, and would say that the bytes so far were all.
+                // Not `Ok(0)`, which would be a clean end: nothing lost, and nothing to come.
                 let end = other.read(&mut [0]).await.map_err(|error| error.kind());
                 assert_eq!((end, proxy.await?), (Err(ErrorKind::ConnectionReset), 0));
-                println!("{who} resets: the other one is reset as well, and 4 actors abort");
             }
+            println!("{case}: the other side sees just that, and all four actors have ended");
         }
         Ok(())
     })

@@ -130,3 +130,164 @@ pub(crate) fn is_out_of_fds(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(EMFILE | ENFILE))
         || error.kind() == io::ErrorKind::QuotaExceeded
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Config;
+    use crate::events::Silent;
+    use crate::proxy::Route;
+    use crate::testing::memory::clock::Clock;
+    use crate::testing::pair;
+    use async_channel::{Receiver, Sender};
+    use futures_lite::future::{block_on, pending, poll_once};
+    use std::io::ErrorKind;
+
+    const TIMEOUT: Duration = Duration::from_secs(1);
+
+    /// A world of places, named after what they do.
+    struct World {
+        tried: Sender<String>,
+        /// How often a place without file descriptors still says so.
+        short: AtomicUsize,
+    }
+
+    impl Connect for World {
+        fn resolve<'a>(&'a self, backend: &'a Endpoint) -> Boxed<'a, io::Result<Vec<Endpoint>>> {
+            Box::pin(async move {
+                match name(backend) {
+                    "nowhere" => Err(io::Error::other("no such name")),
+                    "nothing" => Ok(Vec::new()),
+                    "riddle" => pending().await,
+                    places => Ok(places.split('+').map(place).collect()),
+                }
+            })
+        }
+
+        fn connect<'a>(&'a self, at: &'a Endpoint) -> Boxed<'a, io::Result<Arc<dyn Socket>>> {
+            Box::pin(async move {
+                self.tried.try_send(name(at).to_string()).expect("there is room in the log");
+                match name(at).trim_end_matches(|c: char| c.is_ascii_digit()) {
+                    "good" => Ok(pair(1).0),
+                    "silent" => pending().await,
+                    "short" if self.short.fetch_sub(1, Ordering::SeqCst) > 0 => {
+                        Err(io::Error::from_raw_os_error(24))
+                    }
+                    "short" => Ok(pair(1).0),
+                    _ => Err(ErrorKind::ConnectionRefused.into()),
+                }
+            })
+        }
+    }
+
+    fn place(host: &str) -> Endpoint {
+        Endpoint::Name { host: host.to_string(), port: 1 }
+    }
+
+    fn name(place: &Endpoint) -> &str {
+        match place {
+            Endpoint::Name { host, .. } => host,
+            _ => "",
+        }
+    }
+
+    /// The backends of this list, their clock, and the places that were tried.
+    fn world(list: &[&str]) -> (Arc<Route>, Clock, Receiver<String>) {
+        let (tried, log) = async_channel::bounded(100);
+        let clock = Clock::new();
+        let config = Config {
+            backends: list.iter().copied().map(place).collect(),
+            connect_timeout: TIMEOUT,
+            ..Config::default()
+        };
+        let route = clock.route(config, Silent, World { tried, short: AtomicUsize::new(2) });
+        (route, clock, log)
+    }
+
+    fn taken(log: &Receiver<String>) -> Vec<String> {
+        std::iter::from_fn(|| log.try_recv().ok()).collect()
+    }
+
+    #[test]
+    fn each_connection_starts_with_the_next_backend() {
+        block_on(async {
+            let (route, _, log) = world(&["good1", "good2", "good3"]);
+            for _ in 0..4 {
+                assert!(route.backends.connect().await.is_ok());
+            }
+            assert_eq!(taken(&log), ["good1", "good2", "good3", "good1"]);
+        });
+    }
+
+    #[test]
+    fn the_next_one_is_tried_when_a_backend_refuses() {
+        block_on(async {
+            let (route, _, log) = world(&["bad", "good1", "good2"]);
+            let connected = route.backends.connect().await.expect("two of them accept");
+            assert_eq!(connected.backend, place("good1"));
+            assert_eq!(taken(&log), ["bad", "good1"]);
+        });
+    }
+
+    #[test]
+    fn when_none_accepts_each_is_named_with_its_cause() {
+        block_on(async {
+            let (route, _, log) = world(&["bad1", "nowhere", "nothing", "bad2"]);
+            let causes = route.backends.connect().await.err().expect("none accepts");
+            let expected = "bad1:1: connection refused; nowhere:1: no such name; \
+                 nothing:1: its name has no address; bad2:1: connection refused";
+            assert_eq!(causes, expected);
+            assert_eq!(taken(&log), ["bad1", "bad2"]);
+        });
+    }
+
+    #[test]
+    fn each_address_of_a_name_gets_the_whole_timeout() {
+        block_on(async {
+            let (route, clock, log) = world(&["silent1+silent2+good"]);
+            let mut connecting = Box::pin(route.backends.connect());
+            for number in 1..=2 {
+                assert!(poll_once(&mut connecting).await.is_none());
+                assert_eq!(taken(&log), [format!("silent{number}")]);
+                clock.advance(TIMEOUT - Duration::from_millis(1));
+                assert!(poll_once(&mut connecting).await.is_none());
+                assert_eq!(taken(&log), [""; 0]);
+                clock.advance(Duration::from_millis(1));
+            }
+            assert!(connecting.await.is_ok());
+            assert_eq!(taken(&log), ["good"]);
+        });
+    }
+
+    #[test]
+    fn a_wait_that_was_too_long_is_named_as_such() {
+        block_on(async {
+            let (route, clock, _log) = world(&["riddle", "silent"]);
+            let mut connecting = Box::pin(route.backends.connect());
+            for _ in 0..2 {
+                assert!(poll_once(&mut connecting).await.is_none());
+                clock.advance(TIMEOUT);
+            }
+            let causes = connecting.await.err().expect("none accepts");
+            let expected = "riddle:1: its name was not resolved in time; silent:1: timed out";
+            assert_eq!(causes, expected);
+        });
+    }
+
+    #[test]
+    fn without_file_descriptors_the_same_backend_is_tried_until_there_is_one() {
+        block_on(async {
+            let (route, clock, log) = world(&["short", "good"]);
+            let mut connecting = Box::pin(route.backends.connect());
+            for _ in 0..2 {
+                assert!(poll_once(&mut connecting).await.is_none());
+                assert_eq!(taken(&log), ["short"]);
+                assert!(poll_once(&mut connecting).await.is_none(), "it does not spin");
+                assert_eq!(taken(&log), [""; 0]);
+                clock.advance(Backends::FD_PAUSE);
+            }
+            assert_eq!(connecting.await.expect("it accepts").backend, place("short"));
+            assert_eq!(taken(&log), ["short"]);
+        });
+    }
+}

@@ -209,7 +209,6 @@ impl Course {
                 Some(connected.socket)
             }
             Err(cause) => {
-                log::warn!(actor = NAME, conn = self.conn.number(), backend = cause.as_str(); "no backend accepted");
                 self.blame(By::Peer(Side::Backend), &cause);
                 None
             }

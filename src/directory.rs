@@ -157,8 +157,7 @@ impl Directory {
         totals.to_client += ended.to_client;
         totals.clean += u64::from(ended.clean);
         totals.aborted += u64::from(!ended.clean);
-        let refused = ended.backend.is_none() && ended.by == By::Peer(Side::Backend);
-        totals.refused += u64::from(refused);
+        totals.refused += u64::from(ended.is_refused());
     }
 
     fn tick(&mut self, now: Instant) {
@@ -240,4 +239,270 @@ impl Entry {
 fn answer<T>(reply: &Sender<T>, value: T) {
     // Whoever asked may have gone; the reply's channel has room for the one answer.
     let _ = reply.try_send(value);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Boxed;
+    use crate::Config;
+    use crate::events::Silent;
+    use crate::mailbox::mailbox;
+    use crate::testing::FakeBackend;
+    use crate::testing::memory::clock::Clock;
+    use futures_lite::future::{block_on, poll_once};
+    use std::time::Duration;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    /// A directory on a clock that the test moves: idle after 10 s, half-closed for too long after 3 s.
+    struct Stage {
+        clock: Clock,
+        address: Address<Message>,
+        run: Boxed<'static, ()>,
+    }
+
+    /// A connection that does nothing but receive its orders.
+    struct Open {
+        conn: ConnId,
+        gauges: Arc<Gauges>,
+        orders: Mailbox<connection::Message>,
+    }
+
+    impl Stage {
+        fn new() -> Stage {
+            let clock = Clock::new();
+            let config = Config {
+                tick: SECOND,
+                idle_timeout: 10 * SECOND,
+                half_close_timeout: 3 * SECOND,
+                ..Config::default()
+            };
+            let backend = FakeBackend::refuse().in_memory();
+            let route = clock.route(config, Silent, backend.connect());
+            let (address, mailbox) = mailbox(MAILBOX);
+            let run = Box::pin(Directory::new(mailbox, route).run());
+            Stage { clock, address, run }
+        }
+
+        /// Leaves a message and lets the directory take it.
+        async fn tell(&mut self, message: Message) {
+            assert!(self.address.try_send(message).is_ok());
+            assert!(poll_once(&mut self.run).await.is_none());
+        }
+
+        async fn ask<T>(&mut self, question: impl FnOnce(Sender<T>) -> Message) -> Option<T> {
+            let (reply, answer) = async_channel::bounded(1);
+            self.tell(question(reply)).await;
+            answer.try_recv().ok()
+        }
+
+        async fn open(&mut self, number: u64) -> Open {
+            let (address, orders) = mailbox(connection::MAILBOX);
+            let (conn, gauges) = (ConnId::from(number), Arc::new(Gauges::default()));
+            gauges.connected();
+            let client = client();
+            let shared = Arc::clone(&gauges);
+            self.tell(Message::Opened(Opened { conn, client, address, gauges: shared })).await;
+            Open { conn, gauges, orders }
+        }
+
+        /// Lets so many ticks pass, one by one.
+        async fn ticks(&mut self, count: u32) {
+            for _ in 0..count {
+                self.clock.advance(SECOND);
+                assert!(poll_once(&mut self.run).await.is_none());
+            }
+        }
+
+        async fn list(&mut self) -> Vec<Listed> {
+            self.ask(|reply| Message::List { reply }).await.expect("it answers")
+        }
+
+        async fn report(&mut self) -> Report {
+            self.ask(|reply| Message::Report { reply }).await.expect("it answers")
+        }
+    }
+
+    impl Open {
+        /// The next order: `drain`, or the cause of an end.
+        fn order(&mut self) -> Option<&'static str> {
+            Some(match self.orders.try_recv()? {
+                connection::Message::Drain => "drain",
+                connection::Message::End { cause, .. } => cause,
+            })
+        }
+
+        fn ended(&self, clean: bool, backend: Option<Endpoint>) -> Ended {
+            Ended {
+                conn: self.conn,
+                client: client(),
+                backend,
+                from_client: self.gauges.read(Side::Client),
+                to_backend: self.gauges.written(Side::Backend),
+                from_backend: self.gauges.read(Side::Backend),
+                to_client: self.gauges.written(Side::Client),
+                lasted: SECOND,
+                connect: None,
+                by: By::Peer(Side::Backend),
+                phase: Phase::Data,
+                clean,
+                cause: String::new(),
+            }
+        }
+    }
+
+    fn client() -> Endpoint {
+        Endpoint::Name { host: "client".into(), port: 1 }
+    }
+
+    #[test]
+    fn connections_are_listed_oldest_first_with_their_age_until_they_end() {
+        block_on(async {
+            let mut stage = Stage::new();
+            let _late = stage.open(9).await;
+            stage.ticks(2).await;
+            let early = stage.open(2).await;
+            early.gauges.add_written(Side::Client, 7);
+            stage.ticks(1).await;
+            let list = stage.list().await;
+            assert_eq!(list.iter().map(|one| one.conn.number()).collect::<Vec<_>>(), [2, 9]);
+            assert_eq!((list[0].age, list[0].idle, list[0].to_client), (SECOND, Duration::ZERO, 7));
+            assert_eq!((list[1].age, list[1].idle), (3 * SECOND, 3 * SECOND));
+            stage.tell(Message::Ended(early.ended(true, None))).await;
+            assert_eq!(stage.list().await.len(), 1);
+        });
+    }
+
+    #[test]
+    fn an_order_reaches_the_named_connection_and_no_other() {
+        block_on(async {
+            let mut stage = Stage::new();
+            let (mut one, mut other) = (stage.open(1).await, stage.open(2).await);
+            let conn = one.conn;
+            assert_eq!(stage.ask(|reply| Message::End { conn, reply }).await, Some(true));
+            assert_eq!((one.order(), other.order()), (Some("ended by order"), None));
+            let conn = ConnId::from(3);
+            assert_eq!(stage.ask(|reply| Message::End { conn, reply }).await, Some(false));
+            stage.tell(Message::EndAll { by: By::Proxy, cause: "all" }).await;
+            assert_eq!((one.order(), other.order()), (Some("all"), Some("all")));
+        });
+    }
+
+    #[test]
+    fn a_connection_is_idle_when_nothing_has_moved_for_the_whole_timeout() {
+        block_on(async {
+            let mut stage = Stage::new();
+            let mut open = stage.open(1).await;
+            stage.ticks(9).await;
+            assert_eq!(open.order(), None);
+            open.gauges.add_read(Side::Backend, 1);
+            stage.ticks(10).await;
+            assert_eq!(open.order(), None, "a byte counts as life from the tick that saw it");
+            stage.ticks(1).await;
+            assert_eq!(open.order(), Some("idle for too long"));
+        });
+    }
+
+    #[test]
+    fn a_half_closed_connection_has_its_own_timeout() {
+        block_on(async {
+            let mut stage = Stage::new();
+            let mut open = stage.open(1).await;
+            stage.ticks(5).await;
+            open.gauges.saw_fin(Side::Client);
+            stage.ticks(3).await;
+            assert_eq!(open.order(), None, "ending the sending is a motion too");
+            stage.ticks(1).await;
+            assert_eq!(open.order(), Some("half-closed for too long"));
+        });
+    }
+
+    #[test]
+    fn a_trickle_keeps_a_connection_alive() {
+        block_on(async {
+            let mut stage = Stage::new();
+            let mut open = stage.open(1).await;
+            for _ in 0..20 {
+                stage.ticks(9).await;
+                open.gauges.add_written(Side::Client, 1);
+            }
+            assert_eq!(open.order(), None);
+        });
+    }
+
+    #[test]
+    fn a_connection_that_does_not_take_its_orders_holds_nobody_up() {
+        block_on(async {
+            let mut stage = Stage::new();
+            let (_deaf, mut other) = (stage.open(1).await, stage.open(2).await);
+            stage.ticks(30).await;
+            assert_eq!(other.order(), Some("idle for too long"));
+            assert_eq!(stage.list().await.len(), 2);
+        });
+    }
+
+    #[test]
+    fn the_totals_keep_what_has_ended_and_add_what_is_open() {
+        block_on(async {
+            let mut stage = Stage::new();
+            let opens = [
+                stage.open(1).await,
+                stage.open(2).await,
+                stage.open(3).await,
+                stage.open(4).await,
+            ];
+            for open in &opens {
+                open.gauges.add_written(Side::Client, 10);
+                open.gauges.add_written(Side::Backend, 1);
+            }
+            opens[0].gauges.saw_high_water(Side::Client, 4);
+            opens[3].gauges.saw_high_water(Side::Backend, 2);
+            stage.tell(Message::Ended(opens[0].ended(true, Some(client())))).await;
+            stage.tell(Message::Ended(opens[1].ended(false, Some(client())))).await;
+            stage.tell(Message::Ended(opens[2].ended(false, None))).await;
+            let report = stage.report().await;
+            assert_eq!((report.open, report.accepted), (1, 4));
+            assert_eq!((report.clean, report.aborted, report.refused), (1, 2, 1));
+            assert_eq!((report.to_client, report.to_backend), (40, 4));
+            let marks = (report.client_writer_high_water, report.backend_writer_high_water);
+            assert_eq!(marks, (4, 2));
+        });
+    }
+
+    #[test]
+    fn who_asks_is_told_when_the_last_connection_has_ended() {
+        block_on(async {
+            let mut stage = Stage::new();
+            assert_eq!(stage.ask(|reply| Message::Empty { reply }).await, Some(()));
+            let open = stage.open(1).await;
+            let (reply, answer) = async_channel::bounded(1);
+            stage.tell(Message::Empty { reply }).await;
+            assert!(answer.is_empty());
+            stage.tell(Message::Ended(open.ended(true, None))).await;
+            assert_eq!(answer.try_recv(), Ok(()));
+        });
+    }
+
+    #[test]
+    fn a_drain_is_told_to_all_and_to_those_that_come_after_it() {
+        block_on(async {
+            let mut stage = Stage::new();
+            let mut before = stage.open(1).await;
+            stage.tell(Message::Drain).await;
+            let mut after = stage.open(2).await;
+            assert_eq!((before.order(), after.order()), (Some("drain"), Some("drain")));
+            assert_eq!(before.order(), None);
+        });
+    }
+
+    #[test]
+    fn it_ends_with_its_last_address() {
+        block_on(async {
+            let Stage { address, mut run, .. } = Stage::new();
+            assert!(poll_once(&mut run).await.is_none());
+            drop(address);
+            run.await;
+        });
+    }
 }

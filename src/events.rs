@@ -214,11 +214,18 @@ impl Ended {
         lost(self.from_client, self.to_backend) + lost(self.from_backend, self.to_client)
     }
 
-    /// Writes the line of the access log.
+    /// No backend accepted.
+    pub(crate) fn is_refused(&self) -> bool {
+        self.backend.is_none() && self.by == By::Peer(Side::Backend)
+    }
+
+    /// Writes the line of the access log. A client that could not be served is worth a warning.
     pub(crate) fn log(&self) {
+        let level = if self.is_refused() { log::Level::Warn } else { log::Level::Info };
         let backend = self.backend.as_ref().map_or_else(|| "-".to_string(), Endpoint::to_string);
         let connect = self.connect.map_or_else(|| "-".to_string(), millis);
-        log::info!(
+        log::log!(
+            level,
             actor = "connection",
             conn = self.conn.number(),
             client:% = self.client,

@@ -153,7 +153,8 @@ mod tests {
             steps.iter().for_each(|step| step(&gauges));
             assert_eq!((gauges.phase(), gauges.first_fin()), (phase, first));
         };
-        let (connected, broke): (fn(&Gauges), fn(&Gauges)) = (Gauges::connected, Gauges::broke);
+        let connected: fn(&Gauges) = Gauges::connected;
+        let broke: fn(&Gauges) = Gauges::broke;
         let client: fn(&Gauges) = |gauges| gauges.saw_fin(Side::Client);
         let backend: fn(&Gauges) = |gauges| gauges.saw_fin(Side::Backend);
         check(&[], Phase::Connect, None);

@@ -132,3 +132,186 @@ fn is_of_one_client(error: &io::Error) -> bool {
         ConnectionAborted | ConnectionRefused | ConnectionReset | Interrupted | TimedOut
     )
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::events::Silent;
+    use crate::testing::memory::clock::Clock;
+    use crate::testing::{FakeBackend, RunningBackend, pair};
+    use crate::{Boxed, Config};
+    use async_channel::{Receiver, Sender};
+    use futures_lite::future::{block_on, poll_once};
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::task::{Context, Poll};
+
+    type Accepted = io::Result<(Arc<dyn Socket>, Endpoint)>;
+
+    /// Gives what the test has put in, and counts how often it is asked.
+    struct Script {
+        endpoint: Endpoint,
+        next: Receiver<Accepted>,
+        asked: Arc<AtomicUsize>,
+    }
+
+    impl Listen for Script {
+        fn endpoint(&self) -> &Endpoint {
+            &self.endpoint
+        }
+
+        fn try_accept(&self) -> Accepted {
+            self.asked.fetch_add(1, Ordering::SeqCst);
+            self.next.try_recv().unwrap_or_else(|_| Err(ErrorKind::WouldBlock.into()))
+        }
+
+        fn poll_waiting(&self, _cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+            // The test polls the listener itself, so nobody needs to be woken.
+            if self.next.is_empty() { Poll::Pending } else { Poll::Ready(Ok(())) }
+        }
+    }
+
+    /// A listener, and all that is around it.
+    struct Stage {
+        clock: Clock,
+        script: Sender<Accepted>,
+        asked: Arc<AtomicUsize>,
+        stop: Address<Message>,
+        slots: Slots,
+        directory: Mailbox<directory::Message>,
+        run: Boxed<'static, ()>,
+        _backend: RunningBackend,
+    }
+
+    impl Stage {
+        fn new(slots: usize) -> Stage {
+            let clock = Clock::new();
+            let backend = FakeBackend::by_hand().in_memory();
+            let route = clock.route(Config::default(), Silent, backend.connect());
+            let (script, next) = async_channel::bounded(16);
+            let asked = Arc::new(AtomicUsize::new(0));
+            let (stop, stopped) = mailbox(1);
+            let (address, directory) = mailbox(directory::MAILBOX);
+            let slots = Slots::new(slots);
+            let endpoint = Endpoint::Ip(([127, 0, 0, 1], 1).into());
+            let listener = Listener {
+                socket: Box::new(Script { endpoint, next, asked: Arc::clone(&asked) }),
+                stop: stopped,
+                slots: slots.clone(),
+                directory: address,
+                route,
+            };
+            let run = Box::pin(listener.run());
+            Stage { clock, script, asked, stop, slots, directory, run, _backend: backend }
+        }
+
+        fn put(&self, accepted: Accepted) {
+            self.script.try_send(accepted).expect("there is room in the script");
+        }
+
+        /// Lets the listener run until it waits; says whether it has ended.
+        async fn turn(&mut self) -> bool {
+            poll_once(&mut self.run).await.is_some()
+        }
+
+        fn asked(&self) -> usize {
+            self.asked.load(Ordering::SeqCst)
+        }
+
+        /// How many connections have been opened since the last look.
+        fn opened(&mut self) -> usize {
+            let messages = std::iter::from_fn(|| self.directory.try_recv());
+            messages.filter(|message| matches!(message, directory::Message::Opened(_))).count()
+        }
+    }
+
+    fn client() -> Accepted {
+        Ok((pair(8).0, Endpoint::Name { host: "client".into(), port: 1 }))
+    }
+
+    #[test]
+    fn without_file_descriptors_it_rests_and_tries_again() {
+        block_on(async {
+            let mut stage = Stage::new(8);
+            stage.put(Err(io::Error::from_raw_os_error(24)));
+            stage.put(client());
+            for _ in 0..5 {
+                assert!(!stage.turn().await);
+                assert_eq!((stage.asked(), stage.opened()), (1, 0), "it rests");
+            }
+            assert!(stage.slots.try_take().is_some(), "it holds no slot while it rests");
+            stage.clock.advance(Listener::PAUSE);
+            assert!(!stage.turn().await);
+            assert_eq!((stage.asked(), stage.opened()), (3, 1), "one accepted, then none waits");
+        });
+    }
+
+    #[test]
+    fn trouble_that_lasts_is_asked_about_once_a_pause() {
+        block_on(async {
+            let mut stage = Stage::new(8);
+            for round in 1..=5 {
+                stage.put(Err(io::Error::other("no memory")));
+                assert!(!stage.turn().await);
+                assert!(!stage.turn().await);
+                assert_eq!(stage.asked(), round);
+                stage.clock.advance(Listener::PAUSE);
+            }
+            drop(stage.stop);
+            assert!(poll_once(&mut stage.run).await.is_some(), "a stop ends the rest too");
+        });
+    }
+
+    #[test]
+    fn a_client_that_has_gone_again_is_passed_over() {
+        block_on(async {
+            let mut stage = Stage::new(8);
+            stage.put(Err(ErrorKind::ConnectionAborted.into()));
+            stage.put(Err(ErrorKind::ConnectionReset.into()));
+            stage.put(client());
+            assert!(!stage.turn().await);
+            assert_eq!(stage.opened(), 1);
+        });
+    }
+
+    #[test]
+    fn without_a_slot_nobody_is_accepted() {
+        block_on(async {
+            let mut stage = Stage::new(1);
+            let slot = stage.slots.try_take().expect("it is free");
+            stage.put(client());
+            assert!(!stage.turn().await);
+            assert_eq!(stage.asked(), 0);
+            drop(slot);
+            assert!(!stage.turn().await);
+            assert_eq!(stage.opened(), 1);
+            assert_eq!(stage.asked(), 1, "the slot went with the client");
+        });
+    }
+
+    #[test]
+    fn waiting_for_a_client_takes_no_slot_from_another_listener() {
+        block_on(async {
+            let mut stage = Stage::new(1);
+            assert!(!stage.turn().await);
+            assert_eq!(stage.asked(), 1);
+            assert!(stage.slots.try_take().is_some());
+        });
+    }
+
+    #[test]
+    fn when_it_is_stopped_it_takes_in_who_was_waiting_as_far_as_there_are_slots() {
+        for (slots, expected) in [(8, 3), (2, 2)] {
+            block_on(async {
+                let mut stage = Stage::new(slots);
+                assert!(!stage.turn().await);
+                for _ in 0..3 {
+                    stage.put(client());
+                }
+                let (closed, _) = mailbox(1);
+                drop(std::mem::replace(&mut stage.stop, closed));
+                assert!(stage.turn().await);
+                assert_eq!(stage.opened(), expected);
+            });
+        }
+    }
+}

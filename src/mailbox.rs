@@ -80,6 +80,7 @@ impl<M> Mailbox<M> {
 
     /// How many messages may wait.
     pub(crate) fn capacity(&self) -> usize {
+        // Only an unbounded channel has none, and there is no such mailbox.
         self.receiver.capacity().unwrap_or(usize::MAX)
     }
 

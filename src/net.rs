@@ -55,8 +55,19 @@ impl Stream {
         match started {
             Err(error) if error.raw_os_error() == Some(EINPROGRESS) => {
                 stream.io.writable().await?;
-                if let Some(error) = stream.io.get_ref().take_error()? {
-                    return Err(error);
+                match stream.io.get_ref().take_error()? {
+                    None => {}
+                    // It had accepted, and has reset since: a refusal is another error (tcp_reset in Linux). What it
+                    // said in between can be read. Asking has used up the kernel's word of the reset.
+                    Some(error)
+                        if matches!(
+                            error.kind(),
+                            ErrorKind::ConnectionReset | ErrorKind::BrokenPipe
+                        ) =>
+                    {
+                        stream.writer.store(WRITER_FAILED, Ordering::SeqCst);
+                    }
+                    Some(error) => return Err(error),
                 }
             }
             started => started?,
@@ -318,7 +329,7 @@ fn bind_file(socket: &socket2::Socket, address: &SockAddr, path: &Path) -> io::R
             fs::remove_file(path)?;
             socket.bind(address)
         }
-        _ => Err(ErrorKind::AddrInUse.into()),
+        _ => Err(rustix::io::Errno::ADDRINUSE.into()),
     }
 }
 

@@ -134,3 +134,264 @@ async fn write_all(
         budget.spend().await;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::events::Silent;
+    use crate::mailbox::mailbox;
+    use crate::socket::advance;
+    use crate::testing::{Ending, Peer, pair};
+    use futures_lite::future::{block_on, poll_once, zip};
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::task::{Context, Poll};
+
+    const SIDES: [Side; 2] = [Side::Client, Side::Backend];
+
+    fn post() -> Post {
+        Post { conn: ConnId::from(1), events: Arc::new(Silent), gauges: Arc::default() }
+    }
+
+    fn chunk(bytes: &[u8]) -> Message {
+        Message::Chunk(bytes.to_vec().into())
+    }
+
+    /// The bytes of the next message; empty for `Fin`, `None` if the mailbox closed without one.
+    async fn next(mailbox: &mut Mailbox<Message>) -> Option<Vec<u8>> {
+        match mailbox.recv().await? {
+            Message::Chunk(chunk) => Some(chunk.to_vec()),
+            Message::Fin => Some(Vec::new()),
+        }
+    }
+
+    #[test]
+    fn a_reader_passes_on_what_comes_in_order_and_then_fin() {
+        for side in SIDES {
+            block_on(async {
+                let (ours, theirs) = pair(64);
+                let (to, mut mailbox) = mailbox(4);
+                let post = post();
+                let mut run = Box::pin(read("reader", side, ours, to, post.clone()));
+                let mut peer = Peer::new("peer", theirs);
+                for bytes in [&b"one"[..], b"two"] {
+                    peer.send(bytes).await;
+                    assert!(poll_once(&mut run).await.is_none());
+                }
+                peer.fin();
+                assert!(matches!(run.await, Exit::Finished));
+                assert_eq!(next(&mut mailbox).await.as_deref(), Some(&b"one"[..]));
+                assert_eq!(next(&mut mailbox).await.as_deref(), Some(&b"two"[..]));
+                assert_eq!(next(&mut mailbox).await.as_deref(), Some(&b""[..]));
+                assert_eq!(next(&mut mailbox).await, None);
+                assert_eq!(post.gauges.read(side), 6);
+                assert_eq!(post.gauges.first_fin(), Some(side));
+            });
+        }
+    }
+
+    #[test]
+    fn a_stream_that_breaks_off_is_no_fin() {
+        block_on(async {
+            let (ours, theirs) = pair(64);
+            let (to, mut mailbox) = mailbox(4);
+            let mut peer = Peer::new("peer", theirs);
+            peer.send(b"half an ans").await;
+            peer.reset();
+            let exit = read("reader", Side::Backend, ours, to, post()).await;
+            assert!(
+                matches!(exit, Exit::Failed(error) if error.kind() == io::ErrorKind::ConnectionReset)
+            );
+            assert_eq!(next(&mut mailbox).await.as_deref(), Some(&b"half an ans"[..]));
+            assert_eq!(next(&mut mailbox).await, None);
+        });
+    }
+
+    #[test]
+    fn a_reader_whose_writer_has_gone_ends_though_its_peer_is_silent() {
+        block_on(async {
+            let (ours, _theirs) = pair(64);
+            let (to, mailbox) = mailbox(4);
+            let mut run = Box::pin(read("reader", Side::Client, ours, to, post()));
+            assert!(poll_once(&mut run).await.is_none());
+            drop(mailbox);
+            assert!(matches!(run.await, Exit::Deserted));
+        });
+    }
+
+    #[test]
+    fn a_reader_that_waits_for_room_ends_when_its_writer_does() {
+        block_on(async {
+            let (ours, theirs) = pair(1);
+            let (to, mailbox) = mailbox(1);
+            let mut run = Box::pin(read("reader", Side::Client, ours, to, post()));
+            let mut peer = Peer::new("peer", theirs);
+            for _ in 0..2 {
+                peer.send(b"x").await;
+                assert!(poll_once(&mut run).await.is_none());
+            }
+            drop(mailbox);
+            assert!(matches!(run.await, Exit::Deserted));
+        });
+    }
+
+    #[test]
+    fn a_writer_writes_everything_and_then_ends_the_stream() {
+        for side in SIDES {
+            block_on(async {
+                let (ours, theirs) = pair(64);
+                let (to, mailbox) = mailbox(4);
+                for message in [chunk(b"one"), chunk(b"two"), Message::Fin] {
+                    to.send(message).await.expect("the mailbox lives");
+                }
+                let post = post();
+                let exit = write("writer", side, mailbox, ours, post.clone()).await;
+                assert!(matches!(exit, Exit::Finished));
+                let seen = Peer::new("peer", theirs).recv_to_end().await;
+                assert_eq!((&seen.bytes[..], seen.ending), (&b"onetwo"[..], Ending::Fin));
+                assert_eq!((post.gauges.written(side), post.gauges.high_water(side)), (6, 3));
+            });
+        }
+    }
+
+    #[test]
+    fn a_writer_without_a_reader_delivers_what_it_was_sent_and_does_not_end_the_stream() {
+        block_on(async {
+            let (ours, theirs) = pair(4);
+            let (to, mailbox) = mailbox(4);
+            for bytes in [&b"one"[..], b"two", b"three"] {
+                to.send(chunk(bytes)).await.expect("the mailbox lives");
+            }
+            drop(to);
+            let mut peer = Peer::new("peer", theirs);
+            let run = write("writer", Side::Client, mailbox, ours, post());
+            let (exit, seen) = zip(run, peer.recv_to_end()).await;
+            assert!(matches!(exit, Exit::Deserted));
+            assert_eq!(seen.bytes, b"onetwothree");
+            assert!(seen.ending.is_reset(), "its socket is still armed");
+        });
+    }
+
+    #[test]
+    fn a_write_that_fails_ends_the_writer_and_tells_its_reader() {
+        block_on(async {
+            let (ours, theirs) = pair(4);
+            let (to, mailbox) = mailbox(4);
+            drop(theirs);
+            to.send(chunk(b"lost")).await.expect("the mailbox lives");
+            let post = post();
+            let exit = write("writer", Side::Client, mailbox, ours, post.clone()).await;
+            assert!(matches!(exit, Exit::Failed(_)));
+            to.closed().await;
+            assert!(to.send(Message::Fin).await.is_err());
+            assert_eq!(post.gauges.written(Side::Client), 0);
+        });
+    }
+
+    #[test]
+    fn a_stream_that_cannot_be_ended_is_not_finished() {
+        block_on(async {
+            let (ours, theirs) = pair(4);
+            let (to, mailbox) = mailbox(4);
+            drop(theirs);
+            to.send(Message::Fin).await.expect("the mailbox lives");
+            let exit = write("writer", Side::Client, mailbox, ours, post()).await;
+            assert!(matches!(exit, Exit::Failed(_)));
+        });
+    }
+
+    /// Takes everything, and remembers how many chunks it was given at once.
+    #[derive(Default)]
+    struct Sink {
+        calls: AtomicUsize,
+        most: AtomicUsize,
+    }
+
+    impl Socket for Sink {
+        fn poll_recv(&self, _: &mut Context<'_>) -> Poll<io::Result<Option<Chunk>>> {
+            Poll::Pending
+        }
+
+        fn poll_send(
+            &self,
+            _: &mut Context<'_>,
+            chunks: &mut VecDeque<Chunk>,
+        ) -> Poll<io::Result<usize>> {
+            self.calls.fetch_add(1, Ordering::SeqCst);
+            self.most.fetch_max(chunks.len(), Ordering::SeqCst);
+            let bytes = chunks.iter().map(|chunk| chunk.len()).sum();
+            advance(chunks, bytes);
+            Poll::Ready(Ok(bytes))
+        }
+
+        fn shutdown_write(&self) -> io::Result<()> {
+            Ok(())
+        }
+
+        fn disarm(&self) {}
+    }
+
+    #[test]
+    fn what_has_gathered_goes_out_in_one_write() {
+        block_on(async {
+            let sink = Arc::new(Sink::default());
+            let (to, mailbox) = mailbox(8);
+            for _ in 0..7 {
+                to.send(chunk(b"x")).await.expect("the mailbox lives");
+            }
+            to.send(Message::Fin).await.expect("the mailbox lives");
+            write("writer", Side::Client, mailbox, Arc::clone(&sink) as _, post()).await;
+            assert_eq!(sink.calls.load(Ordering::SeqCst), 1);
+            assert_eq!(sink.most.load(Ordering::SeqCst), 7);
+        });
+    }
+
+    #[test]
+    fn a_writer_never_holds_more_than_its_mailbox_though_it_is_filled_meanwhile() {
+        let sink = Arc::new(Sink::default());
+        let (to, mailbox) = mailbox(2);
+        let filling = std::thread::spawn(move || {
+            block_on(async {
+                for _ in 0..100_000 {
+                    to.send(chunk(b"x")).await.expect("the mailbox lives");
+                }
+            });
+        });
+        let post = post();
+        block_on(write("writer", Side::Client, mailbox, Arc::clone(&sink) as _, post.clone()));
+        filling.join().expect("no panic");
+        assert_eq!(post.gauges.written(Side::Client), 100_000);
+        assert!(sink.most.load(Ordering::SeqCst) <= 2, "{:?} at once", sink.most);
+        assert!(post.gauges.high_water(Side::Client) <= 2);
+    }
+
+    #[test]
+    fn one_direction_holds_exactly_what_limits_say() {
+        block_on(async {
+            let limits = crate::Limits { chunk: 10, mailbox: 3, spare: 0 };
+            let (source, from) = pair(limits.chunk);
+            let (sink, stalled) = pair(5);
+            let (to, mailbox) = mailbox(limits.mailbox);
+            let post = post();
+            let reading = read("reader", Side::Client, from, to, post.clone());
+            let writing = write("writer", Side::Backend, mailbox, sink, post.clone());
+            let mut run = Box::pin(zip(reading, writing));
+            let mut source = Peer::new("source", source);
+            for _ in 0..1000 {
+                let _ = poll_once(source.send(b"0123456789")).await;
+                assert!(poll_once(&mut run).await.is_none());
+            }
+            let held = post.gauges.read(Side::Client) - post.gauges.written(Side::Backend);
+            assert_eq!(
+                post.gauges.written(Side::Backend),
+                5,
+                "what the stalled peer's system took"
+            );
+            assert_eq!(
+                held,
+                (limits.per_connection() / 2 - 5) as u64,
+                "its first chunk went in part"
+            );
+            drop(stalled);
+        });
+    }
+}

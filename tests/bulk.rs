@@ -191,8 +191,10 @@ fn a_slow_reader_makes_no_memory_grow() {
 #[test]
 fn a_reset_waits_until_a_slow_client_has_the_whole_answer() {
     let answer = vec![b'a'; 8 * MIB as usize];
-    let harness =
-        Harness::builder().backend(FakeBackend::resets_after_saying(&answer)).in_memory().start();
+    let harness = Harness::builder()
+        .backend(FakeBackend::resets_after_saying(&answer))
+        .backends_in_memory()
+        .start();
     let mut client = TcpStream::connect(harness.address()).expect("the proxy listens");
     client.set_read_timeout(Some(PATIENCE)).expect("a socket");
     let mut got = 0;

@@ -208,11 +208,10 @@ fn a_backend_that_refuses_is_named_in_one_line_and_the_client_is_closed_at_once(
     let error = client.read(&mut [0; 1]).expect_err("no clean end without a backend");
     assert_eq!(error.kind(), std::io::ErrorKind::ConnectionReset);
     let stopped = binary.stop();
-    let warnings: Vec<_> =
-        stopped.log.iter().filter(|line| line["level"] == 40 && line["conn"] == 1).collect();
-    assert_eq!(warnings.len(), 1, "{:#?}", stopped.log);
-    assert_eq!(warnings[0]["backend"], format!("{place}: connection refused"));
-    assert_eq!(stopped.lines("closed")[0]["end"], "backend/connect");
+    let lines: Vec<_> = stopped.log.iter().filter(|line| line["conn"] == 1).collect();
+    assert_eq!(lines.len(), 1, "{:#?}", stopped.log);
+    assert_eq!(lines[0]["cause"], format!("{place}: connection refused"));
+    assert_eq!((&lines[0]["end"], &lines[0]["level"]), (&"backend/connect".into(), &40.into()));
 }
 
 #[test]

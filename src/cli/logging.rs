@@ -86,7 +86,8 @@ impl Log {
     /// Opens the log file anew, so that a renamed one can be compressed.
     pub(crate) fn reopen(&self) {
         self.reopen.store(true, Ordering::SeqCst);
-        // A line of its own makes the writer look, and shows in the new file that it is one.
+        // An empty line makes the writer look, at any log level. It is not written.
+        let _ = io::stdout().write_all(b"\n").and_then(|()| io::stdout().flush());
         log::info!(actor = "log_writer"; "the log is reopened");
     }
 
@@ -190,6 +191,9 @@ impl LogWriter {
 
     /// Renders a line of femme's; false if it is not to be shown.
     fn render(&self, line: &[u8], text: &mut Vec<u8>) -> bool {
+        if line == b"\n" {
+            return false;
+        }
         let Ok(Value::Object(mut fields)) = serde_json::from_slice(line) else {
             // Not femme's: somebody printed.
             text.extend_from_slice(line);
@@ -275,6 +279,8 @@ mod tests {
         check(Format::Pretty, line, pretty);
         check(Format::Json, line, line);
         check(Format::Pretty, "printed by somebody\n", "printed by somebody\n");
+        // What makes the writer look at its orders.
+        check(Format::Json, "\n", "");
         // Another crate's: only when it is a warning.
         check(Format::Json, "{\"level\":10,\"time\":1,\"msg\":\"poll\"}\n", "");
         let warning = "{\"level\":40,\"time\":1,\"msg\":\"broken\"}\n";

@@ -34,7 +34,7 @@ mod client;
 mod peer;
 mod seen;
 pub mod behaviours;
-mod memory;
+pub(crate) mod memory;
 mod witness;
 mod deadline;
 
