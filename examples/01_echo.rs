@@ -65,7 +65,7 @@ async fn echo(mut socket: TcpStream) -> io::Result<()> {
 
 async fn clients(server: SocketAddr) -> io::Result<()> {
     // This client says nothing at all. It shows that nobody has to wait for it.
-    let mut silent = TcpStream::connect(server).await?;
+    let silent = TcpStream::connect(server).await?;
 
     let mut client = TcpStream::connect(server).await?;
     client.write_all(b"hello").await?;
@@ -83,8 +83,6 @@ async fn clients(server: SocketAddr) -> io::Result<()> {
     println!("client: ended its direction, and still read {rest:?} and then the end");
 
     // A client that leaves without a word ends its own task only: the loop accepts the next one.
-    silent.shutdown(Shutdown::Both)?;
-    assert_eq!(silent.read(&mut echoed).await?, 0);
     drop(silent);
     let mut next = TcpStream::connect(server).await?;
     next.write_all(b"still there?").await?;

@@ -1,11 +1,10 @@
-//! **New here**: three rules, by which all actors end and the peers see how. The actors now stand in
-//! one line: client_reader -> backend_writer -> backend_reader -> client_writer. (1) A mailbox empties
-//! itself when its actor ends. (2) Each actor races its wait with `closed()` of the address that it
-//! sends to, so death spreads leftward without a message. (3) A mailbox that closes without `Fin`
-//! means abort, so death spreads rightward, and the peers get a reset, never a clean end.
+//! **New here**: three rules end all actors, which now stand in one line: client_reader ->
+//! backend_writer -> backend_reader -> client_writer. (1) A mailbox empties itself with its actor.
+//! (2) An actor races its wait with `closed()` of the next: death spreads left with no message.
+//! (3) A mailbox that closes without `Fin` means abort: the peers get a reset, never a clean end.
 //!
-//! **Still wrong**: a write that fails takes the socket's error with it and ends all four, so a last
-//! answer that has arrived may be thrown away. Nothing has a limit yet, and no run can be drained.
+//! **Still wrong**: a write that fails ends all four at once, and may throw away an answer that the
+//! peer had already sent. There are no limits, and no drain: `09_limits_and_drain` has them.
 //!
 //! **Run**: `cargo run --example 05_endings`
 #![allow(clippy::print_stdout, reason = "an example shows what it did")]
@@ -40,8 +39,7 @@ async fn gone(right: &Sender<Message>) -> Result {
     Err("the actor on the right has ended".into())
 }
 
-/// Ends well after two things: the end of its socket, and the `Fin` of the actor on the left, which
-/// may die until then. By rule 3 `recv` fails if it does, and every error here means abort.
+/// Ends well after the end of its socket and the `Fin` from its left. Until both, that one may die.
 async fn read_half(mut socket: TcpStream, left: Mailbox, right: Sender<Message>) -> Result {
     let reading = async {
         let mut buffer = [0; 4096];
@@ -68,22 +66,22 @@ async fn write_half(mut socket: TcpStream, left: Mailbox, right: Sender<Message>
 /// Joins all four, and returns how many have ended well. Unless all have, the peers get a reset.
 async fn connection(client: TcpStream, backend: TcpStream) -> Result<usize> {
     // Each actor has an address, `.0`, and a mailbox, `.1`. The line begins and ends with nobody.
-    let [reader, backend_writer, backend_reader, writer, nobody] = array::from_fn(|_| bounded(8));
-    reader.0.send(Message::Fin).await?;
+    let [client_reader, backend_writer, backend_reader, client_writer, nobody] =
+        array::from_fn(|_| bounded(8));
+    client_reader.0.send(Message::Fin).await?;
     let mut well = 0;
     for actor in [
-        spawn(read_half(client.clone(), Mailbox(reader.1), backend_writer.0)),
+        spawn(read_half(client.clone(), Mailbox(client_reader.1), backend_writer.0)),
         spawn(write_half(backend.clone(), Mailbox(backend_writer.1), backend_reader.0)),
-        spawn(read_half(backend.clone(), Mailbox(backend_reader.1), writer.0)),
-        spawn(write_half(client.clone(), Mailbox(writer.1), nobody.0)),
+        spawn(read_half(backend.clone(), Mailbox(backend_reader.1), client_writer.0)),
+        spawn(write_half(client.clone(), Mailbox(client_writer.1), nobody.0)),
     ] {
         well += usize::from(actor.await.is_ok());
     }
     if well == 4 { Ok(4) } else { reset(client).and(reset(backend)).and(Ok(well)) }
 }
 
-/// Closes with a linger time of zero, which the peer sees as ConnectionReset. Only the last clone
-/// of a socket converts to std's type, so this also proves that no actor has one any more.
+/// Linger 0 makes a reset. Only a last clone converts to std's type, so no actor has one by then.
 fn reset(socket: TcpStream) -> Result {
     let socket = std::net::TcpStream::try_from(socket)?;
     Ok(socket2::SockRef::from(&socket).set_linger(Some(Duration::ZERO))?)
@@ -92,8 +90,7 @@ fn reset(socket: TcpStream) -> Result {
 fn main() -> Result {
     block_on(async {
         let (address, receiver) = bounded(1);
-        address.send(Message::Fin).await?;
-        drop(Mailbox(receiver));
+        address.send(Message::Fin).await.map(|()| drop(Mailbox(receiver)))?;
         assert!(address.is_empty(), "by rule 1, although the address is still here");
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         let port = listener.local_addr()?;
@@ -113,9 +110,8 @@ fn main() -> Result {
                 assert_eq!((&heard[..], proxy.await?), (&b"hello, goodbye"[..], 4));
             } else {
                 reset(one)?;
-                // Not `Ok(0)`, which would be a clean end: nothing lost, and nothing to come.
-                let end = other.read(&mut [0]).await.map_err(|error| error.kind());
-                assert_eq!((end, proxy.await?), (Err(ErrorKind::ConnectionReset), 0));
+                let not_ok_0 = other.read(&mut [0]).await.map_err(|error| error.kind());
+                assert_eq!((not_ok_0, proxy.await?), (Err(ErrorKind::ConnectionReset), 0));
             }
             println!("{case}: the other side sees just that, and all four actors have ended");
         }

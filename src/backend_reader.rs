@@ -2,7 +2,7 @@
 //!
 //! - **Owns** the reading half of the backend's socket.
 //! - **Receives** nothing: it waits for its socket.
-//! - **Sends to** [`client_writer`](crate::client_writer): `Chunk`, then `Fin`. The wait for room is the back-pressure.
+//! - **Sends to** `client_writer`: `Chunk`, then `Fin`. The wait for room is the back-pressure.
 //! - **Ends when** the backend ends its sending, the socket fails, or the client_writer has gone.
 //! - **Never** writes, and never sends `Fin` for a stream that broke off.
 

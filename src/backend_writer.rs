@@ -1,7 +1,7 @@
 //! Writes to the backend's socket what the client_reader sends.
 //!
 //! - **Owns** the writing half of the backend's socket, and its mailbox.
-//! - **Receives** `Chunk`, then `Fin`, from the [`client_reader`](crate::client_reader).
+//! - **Receives** `Chunk`, then `Fin`, from the `client_reader`.
 //! - **Sends to** nobody.
 //! - **Ends when** it has written `Fin`, the socket fails, or its mailbox closes without `Fin`: then it first delivers
 //!   what it was sent.

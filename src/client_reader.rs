@@ -2,7 +2,7 @@
 //!
 //! - **Owns** the reading half of the client's socket.
 //! - **Receives** nothing: it waits for its socket.
-//! - **Sends to** [`backend_writer`](crate::backend_writer): `Chunk`, then `Fin`. The wait for room is the back-pressure.
+//! - **Sends to** `backend_writer`: `Chunk`, then `Fin`. The wait for room is the back-pressure.
 //! - **Ends when** the client ends its sending, the socket fails, or the backend_writer has gone.
 //! - **Never** writes, and never sends `Fin` for a stream that broke off.
 

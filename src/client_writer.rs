@@ -1,7 +1,7 @@
 //! Writes to the client's socket what the backend_reader sends.
 //!
 //! - **Owns** the writing half of the client's socket, and its mailbox.
-//! - **Receives** `Chunk`, then `Fin`, from the [`backend_reader`](crate::backend_reader).
+//! - **Receives** `Chunk`, then `Fin`, from the `backend_reader`.
 //! - **Sends to** nobody.
 //! - **Ends when** it has written `Fin`, the socket fails, or its mailbox closes without `Fin`: then it first delivers
 //!   what it was sent.

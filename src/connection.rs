@@ -1,7 +1,7 @@
 //! Supervises one connection: starts its four actors, connects its backend, and decides how it ends.
 //!
 //! - **Owns** its mailbox, its slot, and (with the actors) both sockets.
-//! - **Receives** orders from the [`directory`](crate::directory): `Drain`, `End`.
+//! - **Receives** orders from the `directory`: `Drain`, `End`.
 //! - **Sends to** the directory: `Ended`. Its actors tell it nothing; it waits for the values that they return.
 //! - **Ends when** all four actors have ended.
 //! - **Never** touches a payload byte.
@@ -12,7 +12,7 @@
 //! ```
 //!
 //! # How this ends
-//! Both sockets are armed (see [`Socket`]): unless the last line of [`Connection::carry`] disarms them, dropping them
+//! Both sockets are armed (see [`Socket`]): unless the last line of `carry` disarms them, dropping them
 //! resets both peers.
 //!
 //! 1. **Client EOF.** client_reader sends `Fin` and has finished; backend_writer writes all, ends its sending and has
@@ -378,5 +378,147 @@ impl Crew {
         for (_, running) in self.0.drain(..) {
             running.cancel().await;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::slots::Slots;
+    use crate::testing::memory::clock::Clock;
+    use crate::testing::{Ending, FakeBackend, Peer, RunningBackend, pair};
+    use crate::{Config, Events};
+    use async_channel::Receiver;
+    use futures_lite::future::{block_on, zip};
+
+    /// A connection and its surroundings; the test is the client, the backend and the directory.
+    struct Stage {
+        clock: Clock,
+        backend: RunningBackend,
+        orders: Address<Message>,
+        directory: Mailbox<directory::Message>,
+        slots: Slots,
+        told: Receiver<Ended>,
+    }
+
+    /// Passes `on_close` on to the test.
+    struct Tell(async_channel::Sender<Ended>);
+
+    impl Events for Tell {
+        fn on_close(&self, ended: &Ended) {
+            self.0.try_send(ended.clone()).expect("it is told once");
+            assert!(ended.clean, "a callback that panics, on purpose");
+        }
+    }
+
+    fn stage(backend: FakeBackend) -> (Stage, Connection, Peer) {
+        let clock = Clock::new();
+        let backend = backend.in_memory();
+        let (tell, told) = async_channel::bounded(1);
+        let config = Config { backends: vec![backend.endpoint().clone()], ..Config::default() };
+        let route = clock.route(config, Tell(tell), backend.connect());
+        let (ours, theirs) = pair(64);
+        let (address, directory) = mailbox(directory::MAILBOX);
+        let (orders, mailbox) = mailbox(MAILBOX);
+        let slots = Slots::new(1);
+        let connection = Connection {
+            conn: ConnId::from(7),
+            client: Endpoint::Name { host: "client".into(), port: 1 },
+            socket: ours,
+            mailbox,
+            directory: address,
+            gauges: Arc::default(),
+            route,
+            slot: slots.try_take().expect("it is free"),
+        };
+        let stage = Stage { clock, backend, orders, directory, slots, told };
+        (stage, connection, Peer::new("client", theirs))
+    }
+
+    impl Stage {
+        /// What the directory and `on_close` were told: the same, and once.
+        fn ended(mut self) -> Ended {
+            let told = self.told.try_recv().expect("on_close was called");
+            let Some(directory::Message::Ended(ended)) = self.directory.try_recv() else {
+                panic!("the directory was told of the end");
+            };
+            assert_eq!(ended, told);
+            assert!(self.directory.try_recv().is_none());
+            assert!(self.slots.try_take().is_some(), "its slot is free again");
+            ended
+        }
+    }
+
+    #[test]
+    fn the_end_tells_what_was_carried_and_how_long_by_the_clock_of_the_runtime() {
+        block_on(async {
+            let (stage, connection, mut client) = stage(FakeBackend::by_hand());
+            let playing = async {
+                let mut backend = stage.backend.accept().await;
+                client.send(b"hello").await;
+                assert_eq!(backend.recv_exact(5).await, b"hello");
+                stage.clock.advance(Duration::from_secs(90));
+                backend.send(b"bye").await;
+                backend.fin();
+                assert_eq!(client.recv_to_end().await.bytes, b"bye");
+                client.fin();
+                assert_eq!(backend.recv_to_end().await.ending, Ending::Fin);
+            };
+            zip(connection.run(), playing).await;
+            let ended = stage.ended();
+            assert_eq!((ended.conn.number(), ended.lasted), (7, Duration::from_secs(90)));
+            assert_eq!(ended.connect, Some(Duration::ZERO));
+            assert_eq!((ended.from_client, ended.to_backend), (5, 5));
+            assert_eq!((ended.from_backend, ended.to_client), (3, 3));
+            assert_eq!((ended.by, ended.clean), (By::Peer(Side::Backend), true));
+        });
+    }
+
+    #[test]
+    fn an_order_resets_both_peers_and_an_on_close_that_panics_hides_nothing() {
+        block_on(async {
+            let (stage, connection, mut client) = stage(FakeBackend::by_hand());
+            let playing = async {
+                let mut backend = stage.backend.accept().await;
+                let end = Message::End { by: By::Timeout, cause: "too long" };
+                stage.orders.send(Message::Drain).await.expect("it runs");
+                stage.orders.send(end).await.expect("it runs");
+                assert!(client.recv_to_end().await.ending.is_reset());
+                assert!(backend.recv_to_end().await.ending.is_reset());
+            };
+            zip(connection.run(), playing).await;
+            let ended = stage.ended();
+            assert_eq!((ended.by, ended.phase), (By::Timeout, Phase::Drain));
+            assert_eq!((ended.clean, &ended.cause[..]), (false, "too long"));
+        });
+    }
+
+    #[test]
+    fn a_proxy_that_is_dropped_takes_its_connections_with_it() {
+        block_on(async {
+            let (stage, connection, mut client) = stage(FakeBackend::by_hand());
+            let Stage { backend, orders, directory, .. } = stage;
+            let playing = async {
+                let peer = backend.accept().await;
+                drop((orders, directory));
+                assert!(client.recv_to_end().await.ending.is_reset());
+                drop(peer);
+            };
+            zip(connection.run(), playing).await;
+        });
+    }
+
+    #[test]
+    fn without_a_backend_the_client_is_reset_and_nobody_else_is_blamed() {
+        block_on(async {
+            let (stage, connection, mut client) = stage(FakeBackend::refuse());
+            client.send(b"hello").await;
+            connection.run().await;
+            assert!(client.recv_to_end().await.ending.is_reset());
+            let ended = stage.ended();
+            assert_eq!((ended.by, ended.phase), (By::Peer(Side::Backend), Phase::Connect));
+            assert_eq!(ended.cause, "backend-1:1: connection refused");
+            assert_eq!((ended.backend, ended.connect), (None, None));
+        });
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! - **Owns** the addresses of all connections, and the totals.
 //! - **Receives** `Opened` from listeners, `Ended` from connections, questions and orders from the proxy's owner.
-//! - **Sends to** [`connection`](crate::connection): `Drain`, `End`, without ever waiting. Answers questions.
+//! - **Sends to** `connection`: `Drain`, `End`, without ever waiting. Answers questions.
 //! - **Ends when** its last address is dropped.
 //! - **Never** awaits another mailbox, so that anybody may wait for this one.
 //!

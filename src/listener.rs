@@ -2,7 +2,7 @@
 //!
 //! - **Owns** one listening socket.
 //! - **Receives** nothing; its mailbox of an empty type closes when it is to stop.
-//! - **Sends to** the [`directory`](crate::directory): `Opened`. Spawns [`connection`](crate::connection).
+//! - **Sends to** the `directory`: `Opened`. Spawns `connection`.
 //! - **Ends when** its mailbox closes; it then takes in the clients that the kernel had already accepted.
 //! - **Never** dials, never accepts without a slot, and never ends or spins because accepting fails.
 
@@ -179,6 +179,8 @@ mod tests {
         slots: Slots,
         directory: Mailbox<directory::Message>,
         run: Boxed<'static, ()>,
+        /// They stay: a client that leaves gives its slot back.
+        clients: Vec<Arc<dyn Socket>>,
         _backend: RunningBackend,
     }
 
@@ -201,11 +203,27 @@ mod tests {
                 route,
             };
             let run = Box::pin(listener.run());
-            Stage { clock, script, asked, stop, slots, directory, run, _backend: backend }
+            Stage {
+                clock,
+                script,
+                asked,
+                stop,
+                slots,
+                directory,
+                run,
+                clients: Vec::new(),
+                _backend: backend,
+            }
         }
 
         fn put(&self, accepted: Accepted) {
             self.script.try_send(accepted).expect("there is room in the script");
+        }
+
+        fn put_client(&mut self) {
+            let (ours, theirs) = pair(8);
+            self.clients.push(theirs);
+            self.put(Ok((ours, Endpoint::Name { host: "client".into(), port: 1 })));
         }
 
         /// Lets the listener run until it waits; says whether it has ended.
@@ -224,16 +242,12 @@ mod tests {
         }
     }
 
-    fn client() -> Accepted {
-        Ok((pair(8).0, Endpoint::Name { host: "client".into(), port: 1 }))
-    }
-
     #[test]
     fn without_file_descriptors_it_rests_and_tries_again() {
         block_on(async {
             let mut stage = Stage::new(8);
             stage.put(Err(io::Error::from_raw_os_error(24)));
-            stage.put(client());
+            stage.put_client();
             for _ in 0..5 {
                 assert!(!stage.turn().await);
                 assert_eq!((stage.asked(), stage.opened()), (1, 0), "it rests");
@@ -267,7 +281,7 @@ mod tests {
             let mut stage = Stage::new(8);
             stage.put(Err(ErrorKind::ConnectionAborted.into()));
             stage.put(Err(ErrorKind::ConnectionReset.into()));
-            stage.put(client());
+            stage.put_client();
             assert!(!stage.turn().await);
             assert_eq!(stage.opened(), 1);
         });
@@ -278,7 +292,7 @@ mod tests {
         block_on(async {
             let mut stage = Stage::new(1);
             let slot = stage.slots.try_take().expect("it is free");
-            stage.put(client());
+            stage.put_client();
             assert!(!stage.turn().await);
             assert_eq!(stage.asked(), 0);
             drop(slot);
@@ -305,7 +319,7 @@ mod tests {
                 let mut stage = Stage::new(slots);
                 assert!(!stage.turn().await);
                 for _ in 0..3 {
-                    stage.put(client());
+                    stage.put_client();
                 }
                 let (closed, _) = mailbox(1);
                 drop(std::mem::replace(&mut stage.stop, closed));

@@ -385,3 +385,269 @@ fn is_retry(error: &io::Error) -> bool {
 
 /// connect(2) goes on in the background. std has no kind for it.
 const EINPROGRESS: i32 = rustix::io::Errno::INPROGRESS.raw_os_error();
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{Ending, Peer};
+    use futures_lite::future::{block_on, poll_once, zip};
+    use std::future::poll_fn;
+    use std::io::Write;
+    use std::net::{TcpListener, TcpStream};
+    use std::sync::atomic::AtomicUsize;
+    use std::thread;
+
+    fn options() -> Options {
+        Options { keepalive: None, buffers: Buffers::new(16 << 10, 4) }
+    }
+
+    fn listening(unix_mode: Option<u32>) -> Listening {
+        Listening { socket: options(), backlog: 8, unix_mode }
+    }
+
+    fn dial(endpoint: &Endpoint) -> io::Result<Arc<dyn Socket>> {
+        let stream = block_on(Stream::dial(endpoint, &options()))?;
+        Ok(Arc::new(stream))
+    }
+
+    /// Our end of a connection, and a plain socket at the other.
+    fn connected() -> (Arc<dyn Socket>, TcpStream) {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+        let address = listener.local_addr().expect("bound");
+        let ours = dial(&Endpoint::Ip(address)).expect("it listens");
+        (ours, listener.accept().expect("it was dialled").0)
+    }
+
+    fn reset(socket: TcpStream) {
+        SockRef::from(&socket).set_linger(Some(Duration::ZERO)).expect("a socket");
+    }
+
+    /// Linux tells a reset once, to the reader or to the writer, and shows the other a clean end.
+    #[test]
+    fn a_reset_is_never_read_as_a_clean_end_whoever_hears_of_it_first() {
+        for run in 0..500 {
+            let (ours, mut theirs) = connected();
+            let theirs_sent = Arc::clone(&ours);
+            let writer = thread::spawn(move || {
+                block_on(async {
+                    let mut peer = Peer::new("writer", theirs_sent);
+                    while peer.try_send(b"x").await.is_ok() {}
+                });
+            });
+            let reader = thread::spawn(move || block_on(Peer::new("reader", ours).recv_to_end()));
+            theirs.read_exact(&mut [0; 1]).expect("the writer writes");
+            theirs.write_all(b"last words").expect("it is open");
+            reset(theirs);
+            writer.join().expect("no panic");
+            let seen = reader.join().expect("no panic");
+            assert!(seen.ending.is_reset(), "run {run}: {seen:?}");
+        }
+    }
+
+    #[test]
+    fn dropped_as_it_is_a_socket_resets_and_disarmed_it_ends_cleanly() {
+        for disarmed in [false, true] {
+            let (ours, mut theirs) = connected();
+            if disarmed {
+                ours.disarm();
+            }
+            drop(ours);
+            let read = theirs.read(&mut [0; 1]);
+            assert_eq!(read.map_err(|error| error.kind()).ok(), disarmed.then_some(0));
+        }
+    }
+
+    #[test]
+    fn many_chunks_of_any_size_arrive_in_order() {
+        let (ours, mut theirs) = connected();
+        let chunks: Vec<Vec<u8>> = (1..100).map(|size| vec![size as u8; size * 100]).collect();
+        let expected = chunks.concat();
+        let sender = thread::spawn(move || {
+            let mut chunks = chunks.into_iter().map(Chunk::from).collect();
+            block_on(crate::socket::send_all(&*ours, &mut chunks, |_| {})).expect("it is open");
+            ours.shutdown_write().expect("it is open");
+            ours
+        });
+        let mut got = Vec::new();
+        theirs.read_to_end(&mut got).expect("a clean end");
+        assert!(got == expected);
+        drop(sender.join().expect("no panic"));
+    }
+
+    #[test]
+    fn a_recv_that_is_dropped_loses_nothing() {
+        block_on(async {
+            let (ours, theirs) = connected();
+            let mut theirs = theirs;
+            for byte in 0..100 {
+                // Sometimes it is ready by now and sometimes it is not.
+                theirs.write_all(&[byte]).expect("it is open");
+                let early = poll_once(poll_fn(|cx| ours.poll_recv(cx))).await;
+                let chunk = match early {
+                    Some(chunk) => chunk,
+                    None => crate::socket::recv(&*ours).await,
+                };
+                assert_eq!(chunk.expect("it is open").as_deref(), Some(&[byte][..]));
+            }
+        });
+    }
+
+    #[test]
+    fn delivered_waits_until_the_peer_has_room_for_all() {
+        block_on(async {
+            let (ours, theirs) = connected();
+            let mut peer = Peer::new("ours", ours);
+            let sent = AtomicUsize::new(0);
+            let block = vec![0; 64 << 10];
+            // Until the system takes no more.
+            while poll_once(peer.send(&block)).await.is_some() {
+                sent.fetch_add(block.len(), Ordering::SeqCst);
+            }
+            let mut delivered = Box::pin(peer.delivered());
+            assert!(poll_once(&mut delivered).await.is_none());
+            let reader = thread::spawn(move || {
+                let mut theirs = theirs;
+                let mut count = 0;
+                let mut block = vec![0; 64 << 10];
+                loop {
+                    match theirs.read(&mut block) {
+                        Ok(0) => return (count, false),
+                        Ok(read) => count += read,
+                        Err(_) => return (count, true),
+                    }
+                }
+            });
+            delivered.await;
+            peer.reset();
+            let (count, was_reset) = reader.join().expect("no panic");
+            assert!(count >= sent.into_inner() && was_reset);
+        });
+    }
+
+    #[test]
+    fn delivered_ends_when_the_peer_has_gone() {
+        block_on(async {
+            let (ours, theirs) = connected();
+            let mut peer = Peer::new("ours", ours);
+            let block = vec![0; 64 << 10];
+            while poll_once(peer.try_send(&block)).await.is_some() {}
+            let mut delivered = Box::pin(peer.delivered());
+            assert!(poll_once(&mut delivered).await.is_none());
+            reset(theirs);
+            delivered.await;
+        });
+    }
+
+    #[test]
+    fn nobody_there_is_refused_and_a_name_is_not_dialled() {
+        let held = socket2::Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
+        held.bind(&"127.0.0.1:0".parse::<std::net::SocketAddr>().expect("an address").into())
+            .expect("a free port");
+        let address = held.local_addr().expect("bound").as_socket().expect("an IP address");
+        let error = dial(&Endpoint::Ip(address)).err().expect("nobody listens");
+        assert_eq!(error.kind(), ErrorKind::ConnectionRefused);
+        let name = Endpoint::Name { host: "localhost".into(), port: 1 };
+        assert_eq!(dial(&name).err().expect("a name").kind(), ErrorKind::InvalidInput);
+    }
+
+    /// A folder for unix sockets, gone at its end.
+    struct Folder(PathBuf);
+
+    impl Folder {
+        fn new() -> Folder {
+            static COUNT: AtomicUsize = AtomicUsize::new(0);
+            let number = COUNT.fetch_add(1, Ordering::SeqCst);
+            let name = format!("trunkline-net-{}-{number}", std::process::id());
+            let path = std::env::temp_dir().join(name);
+            fs::create_dir_all(&path).expect("a folder for the test");
+            Folder(path)
+        }
+
+        fn path(&self) -> PathBuf {
+            self.0.join("socket")
+        }
+
+        fn bind(&self, mode: Option<u32>) -> io::Result<Listener> {
+            Listener::bind(&Endpoint::Unix(self.path()), &listening(mode))
+        }
+    }
+
+    impl Drop for Folder {
+        fn drop(&mut self) {
+            let _ = fs::remove_dir_all(&self.0);
+        }
+    }
+
+    #[test]
+    fn a_unix_listener_takes_clients_and_its_file_goes_with_it() {
+        let folder = Folder::new();
+        let listener = folder.bind(None).expect("a free path");
+        let client = dial(&Endpoint::Unix(folder.path())).expect("it listens");
+        let (server, from) = listener.try_accept().expect("a client waits");
+        assert_eq!(from, Endpoint::Unix(folder.path()));
+        let again = listener.try_accept().map(drop).expect_err("no other client");
+        assert_eq!(again.kind(), ErrorKind::WouldBlock);
+        block_on(async {
+            let (mut client, mut server) =
+                (Peer::new("client", client), Peer::new("server", server));
+            client.send(b"hello").await;
+            client.fin();
+            let seen = server.recv_to_end().await;
+            assert_eq!((&seen.bytes[..], seen.ending), (&b"hello"[..], Ending::Fin));
+            zip(server.send(b"world"), async { assert_eq!(client.recv_exact(5).await, b"world") })
+                .await;
+        });
+        drop(listener);
+        assert!(!folder.path().exists());
+    }
+
+    #[test]
+    fn a_file_that_a_dead_process_left_is_replaced() {
+        let folder = Folder::new();
+        drop(std::os::unix::net::UnixListener::bind(folder.path()).expect("a free path"));
+        assert!(folder.path().exists(), "std leaves its file behind");
+        let listener = folder.bind(None).expect("the file is stale");
+        assert!(dial(&Endpoint::Unix(folder.path())).is_ok());
+        drop(listener);
+    }
+
+    #[test]
+    fn a_path_on_which_somebody_listens_is_in_use_and_stays_theirs() {
+        let folder = Folder::new();
+        let first = folder.bind(None).expect("a free path");
+        let error = folder.bind(None).err().expect("it is taken");
+        assert_eq!(error.kind(), ErrorKind::AddrInUse);
+        assert!(dial(&Endpoint::Unix(folder.path())).is_ok());
+        drop(first);
+    }
+
+    #[test]
+    fn a_file_that_is_no_socket_is_left_alone_and_named() {
+        let folder = Folder::new();
+        fs::write(folder.path(), "precious").expect("a folder");
+        let error = folder.bind(None).err().expect("it is a file");
+        assert!(error.to_string().contains("is not a socket"), "{error}");
+        assert_eq!(fs::read_to_string(folder.path()).expect("it is there"), "precious");
+    }
+
+    #[test]
+    fn a_file_that_another_process_put_there_since_stays() {
+        let folder = Folder::new();
+        let listener = folder.bind(None).expect("a free path");
+        fs::rename(folder.path(), folder.0.join("old")).expect("a file");
+        fs::write(folder.path(), "of another").expect("a folder");
+        drop(listener);
+        assert!(folder.path().exists());
+    }
+
+    #[test]
+    fn the_file_gets_the_permissions_that_were_asked_for() {
+        let folder = Folder::new();
+        for mode in [0o600, 0o666] {
+            let listener = folder.bind(Some(mode)).expect("a free path");
+            let data = fs::metadata(folder.path()).expect("it is there");
+            assert_eq!(data.permissions().mode() & 0o777, mode);
+            drop(listener);
+        }
+    }
+}

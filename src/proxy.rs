@@ -297,3 +297,92 @@ async fn listen(endpoint: &Endpoint, route: &Route) -> io::Result<Vec<Box<dyn Li
     };
     places.iter().map(|place| route.runtime.listen(place, &options)).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{FakeBackend, FakeClient};
+    use futures_lite::future::{block_on, or, pending, poll_once, zip};
+    use std::net::SocketAddr;
+
+    fn local() -> SocketAddr {
+        ([127, 0, 0, 1], 0).into()
+    }
+
+    #[test]
+    fn settings_that_make_no_sense_bind_nothing() {
+        let error = block_on(Proxy::builder().with(|config| config.max_conn = 0).bind()).err();
+        assert!(matches!(error, Some(Error::Config(text)) if text.contains("max-conn")));
+    }
+
+    #[test]
+    fn an_address_that_is_taken_is_named() {
+        let held = std::net::TcpListener::bind(local()).expect("a free port");
+        let address = held.local_addr().expect("bound");
+        let error = block_on(Proxy::builder().listen(address).bind()).err().expect("it is taken");
+        let expected = format!("cannot listen on {address}: address already in use");
+        assert_eq!(error.to_string(), expected);
+    }
+
+    #[test]
+    fn it_listens_on_several_addresses_and_says_on_which() {
+        let two = vec![Endpoint::Ip(local()), Endpoint::Ip(local())];
+        let backend = FakeBackend::babble("x").listen();
+        block_on(async {
+            let builder = Proxy::builder().with(|config| config.listen = two);
+            let proxy = builder.backend(backend.address()).bind().await.expect("free ports");
+            let endpoints = proxy.endpoints().to_vec();
+            assert_eq!(endpoints.len(), 2);
+            assert_ne!(endpoints[0], endpoints[1]);
+            let visits = async {
+                for endpoint in endpoints {
+                    assert_eq!(FakeClient::connect(endpoint).await.recv_exact(1).await, b"x");
+                }
+            };
+            let running = async {
+                let _ = proxy.run(pending()).await;
+            };
+            or(running, visits).await;
+        });
+    }
+
+    #[test]
+    fn a_client_that_comes_before_run_is_served_by_it() {
+        let backend = FakeBackend::echo().listen();
+        block_on(async {
+            let builder = Proxy::builder().listen(local()).backend(backend.address());
+            let proxy = builder.bind().await.expect("a free port");
+            let mut client = FakeClient::connect(proxy.endpoints()[0].clone()).await;
+            client.send(b"early").await;
+            client.fin();
+            // Its backlog is taken in though it is told to stop from the start.
+            let (report, seen) = zip(proxy.run(async {}), client.recv_to_end()).await;
+            assert_eq!((&seen.bytes[..], report.clean), (&b"early"[..], 1));
+        });
+    }
+
+    #[test]
+    fn a_handle_outlives_its_proxy_without_harm() {
+        block_on(async {
+            let proxy = Proxy::builder().listen(local()).bind().await.expect("a free port");
+            let handle = proxy.handle();
+            proxy.run(async {}).await;
+            assert_eq!(handle.list().await, []);
+            assert_eq!(handle.report().await, None);
+            assert!(!handle.end(ConnId::from(1)).await);
+            handle.abort().await;
+        });
+    }
+
+    #[test]
+    fn a_handle_that_asks_before_run_is_answered_by_it() {
+        block_on(async {
+            let proxy = Proxy::builder().listen(local()).bind().await.expect("a free port");
+            let handle = proxy.handle();
+            let mut early = Box::pin(handle.report());
+            assert!(poll_once(&mut early).await.is_none());
+            let report = or(async { Some(proxy.run(pending()).await) }, early).await;
+            assert_eq!(report, Some(Report::default()));
+        });
+    }
+}

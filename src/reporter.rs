@@ -2,7 +2,7 @@
 //!
 //! - **Owns** nothing but its interval.
 //! - **Receives** nothing; it waits for time to pass.
-//! - **Sends to** the [`directory`](crate::directory): `Report`, and waits for the answer.
+//! - **Sends to** the `directory`: `Report`, and waits for the answer.
 //! - **Ends when** the directory has gone, or it is cancelled.
 //! - **Never** is needed: should the embedder's callback panic, everything else goes on.
 

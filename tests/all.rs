@@ -1,8 +1,10 @@
 //! The integration tests, one crate so that it links once.
 
-mod binary;
-mod bulk; // many bytes, and the memory that they do not take
 mod cli; // the binary as its user meets it
-mod endings; // every way in which a connection ends, 500 times each
-mod limits; // more clients than there is room for
 mod tunnel; // the whole proxy through the harness, every behaviour on both sides
+mod endings; // every way in which a connection ends, 500 times each
+mod bulk; // many bytes, and the memory that they do not take
+mod limits; // more clients than there is room for
+
+mod binary;
+mod folder;

@@ -1,12 +1,12 @@
 //! Fake clients: of a proxy, or of anything else that listens.
 
 use super::deadline::{DEADLINE, late, within};
-use super::{Behaviour, Peer, Seen, pair};
+use super::{Behaviour, Peer, Seen};
 use crate::Endpoint;
 use crate::net;
 use crate::runtime::Options;
 use crate::socket::{Buffers, Socket};
-use std::io::{self, ErrorKind};
+use std::io;
 use std::panic::Location;
 use std::sync::Arc;
 
@@ -69,10 +69,6 @@ async fn connect(to: &Endpoint, place: &Location<'_>, reads: usize) -> io::Resul
     let Some(stream) = within(Some(DEADLINE), net::Stream::dial(to, &options)).await else {
         late("a client", format!("{to} to accept"), place, "it neither did nor refused");
     };
-    let socket: Arc<dyn Socket> = match stream {
-        // It had accepted, and reset before the system could say so. The client finds out when it uses the socket.
-        Err(error) if error.kind() == ErrorKind::ConnectionReset => pair(1).0,
-        stream => Arc::new(stream?),
-    };
+    let socket: Arc<dyn Socket> = Arc::new(stream?);
     Ok(Peer::new(format!("a client of {to}"), socket))
 }
