@@ -63,6 +63,9 @@ impl Default for Config {
     }
 }
 
+/// More connections, messages or bytes of a chunk than this are a slip, not a wish.
+const MOST: usize = 1 << 24;
+
 impl Config {
     /// Says whether these settings make sense together.
     ///
@@ -75,37 +78,49 @@ impl Config {
         if self.backends.is_empty() {
             return Err("no backend; name at least one".into());
         }
+        for (place, listen) in self.listen.iter().enumerate() {
+            let port_0 = matches!(listen, Endpoint::Ip(address) if address.port() == 0);
+            if self.listen[..place].contains(listen) && !port_0 {
+                return Err(format!("listen {listen} is given twice; once is enough"));
+            }
+        }
         for backend in &self.backends {
-            if let Endpoint::Ip(address) = backend
-                && address.port() == 0
-            {
+            if backend.port() == Some(0) {
                 return Err(format!("backend {backend} has port 0; name a real port"));
             }
-            // Port 0 is excepted: listening there means "any free port".
-            if self.listen.contains(backend) {
+            if let Some(listen) = self.listen.iter().find(|listen| backend.reaches(listen)) {
                 return Err(format!(
-                    "backend {backend} is a listen address too; the proxy would connect to itself"
+                    "backend {backend} is where {listen} listens; the proxy would connect to itself"
                 ));
             }
         }
-        for (name, value) in [("max-conn", self.max_conn), ("backlog", self.backlog as usize)] {
+        let counts = [
+            ("max-conn", self.max_conn),
+            ("backlog", self.backlog as usize),
+            ("chunk", self.limits.chunk),
+            ("mailbox", self.limits.mailbox),
+        ];
+        for (name, value) in counts {
             if value == 0 {
                 return Err(format!("{name} 0 would serve nobody; use 1 or more"));
             }
         }
-        if self.backlog > i32::MAX as u32 {
-            return Err(format!("backlog {} is more than the system can count", self.backlog));
-        }
-        if self.limits.chunk == 0 || self.limits.mailbox == 0 {
-            return Err("a chunk and a mailbox have a size of 1 or more".into());
+        for (name, value) in counts.into_iter().chain([("spare", self.limits.spare)]) {
+            // Room for this many is made at the start.
+            if value > MOST {
+                return Err(format!(
+                    "{name} {value} is more than this program carries; use at most {MOST}"
+                ));
+            }
         }
         for (name, value) in [
             ("tick", self.tick),
             ("connect-timeout", self.connect_timeout),
             ("report", self.report.unwrap_or(self.tick)),
         ] {
-            if value.is_zero() {
-                return Err(format!("{name} 0s is too short; use 1ms or more"));
+            if value < Duration::from_millis(1) {
+                let value = show_duration(value);
+                return Err(format!("{name} {value} is too short; use 1ms or more"));
             }
         }
         for (name, value) in
@@ -219,7 +234,10 @@ mod tests {
         check(|c| c.backends = vec![Endpoint::Ip(([127, 0, 0, 1], 0).into())], "port 0");
         check(|c| c.max_conn = 0, "max-conn 0");
         check(|c| c.backlog = 0, "backlog 0");
-        check(|c| c.backlog = u32::MAX, "more than the system can count");
+        check(|c| c.backlog = u32::MAX, "backlog 4294967295 is more than");
+        check(|c| c.max_conn = usize::MAX, "use at most 16777216");
+        check(|c| c.listen.extend(c.listen.clone()), "is given twice");
+        check(|c| c.tick = Duration::from_micros(1), "tick 1us is too short");
         check(|c| c.limits.mailbox = 0, "mailbox");
         check(|c| c.tick = Duration::ZERO, "tick 0s");
         check(|c| c.report = Some(Duration::ZERO), "report 0s");

@@ -1,12 +1,12 @@
 //! How a backend is reached, and which one.
 
-use crate::error::describe;
 use crate::runtime::{Options, Runtime, timeout};
 use crate::socket::Socket;
+use crate::units::show_error;
 use crate::{Boxed, Endpoint};
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 /// How a backend is reached. A test puts a fake backend here, with no socket at all.
@@ -58,6 +58,8 @@ pub(crate) struct Backends {
     pub(crate) list: Vec<Endpoint>,
     pub(crate) timeout: Duration,
     next: AtomicUsize,
+    /// The shortage of file descriptors was logged, and has not ended since.
+    short: AtomicBool,
 }
 
 /// A backend that accepted.
@@ -77,7 +79,7 @@ impl Backends {
         timeout: Duration,
     ) -> Self {
         let next = AtomicUsize::new(0);
-        Backends { runtime, connect, list, timeout, next }
+        Backends { runtime, connect, list, timeout, next, short: AtomicBool::new(false) }
     }
 
     /// Connects to the backend whose turn it is, or to the next one that accepts.
@@ -94,7 +96,7 @@ impl Backends {
                     let backend = backend.clone();
                     return Ok(Connected { backend, socket });
                 }
-                Err(error) => causes.push(format!("{backend}: {}", describe(&error))),
+                Err(error) => causes.push(format!("{backend}: {}", show_error(&error))),
             }
         }
         Err(causes.join("; "))
@@ -113,8 +115,17 @@ impl Backends {
             last = loop {
                 let tried = timeout(runtime, self.timeout, self.connect.connect(place)).await;
                 match tried.unwrap_or_else(|| Err(late())) {
-                    Ok(socket) => return Ok(socket),
-                    Err(error) if is_out_of_fds(&error) => runtime.sleep(Self::FD_PAUSE).await,
+                    Ok(socket) => {
+                        self.short.store(false, Ordering::Relaxed);
+                        return Ok(socket);
+                    }
+                    Err(error) if is_out_of_fds(&error) => {
+                        if !self.short.swap(true, Ordering::Relaxed) {
+                            log::warn!(actor = "connect", backend:% = backend; "no file descriptor is left; clients wait until a connection ends");
+                        }
+                        // As long as it takes: the idle timeout ends the connection that waits too long.
+                        runtime.sleep(Self::FD_PAUSE).await;
+                    }
                     Err(error) => break error,
                 }
             };

@@ -24,6 +24,8 @@
 //! 4. **Backend lost on reading.** The same, mirrored: the client gets all that the backend had sent, then the reset.
 //! 5. **Client or backend lost on writing.** That writer has failed, and the reader that fed it ends. The reader of the
 //!    lost socket goes on: what that peer had already sent is delivered first. Its socket then reports the loss (3, 4).
+//!    A direction that was complete before, `Fin` and all, is waited for too: a reset would destroy what its peer's
+//!    system does not have yet.
 //! 6. **No backend.** client_reader is cancelled and the client is reset.
 //! 7. **An order, a deadline, a panic.** All four are cancelled and both peers are reset.
 
@@ -32,7 +34,6 @@ use crate::backend_reader::BackendReader;
 use crate::backend_writer::BackendWriter;
 use crate::client_reader::ClientReader;
 use crate::client_writer::ClientWriter;
-use crate::error::describe;
 use crate::gauges::Gauges;
 use crate::mailbox::{Address, Mailbox, mailbox};
 use crate::proxy::Route;
@@ -40,6 +41,7 @@ use crate::runtime::{Either, race};
 use crate::slots::Slot;
 use crate::socket::Socket;
 use crate::tunnel::{Exit, Post};
+use crate::units::show_error;
 use crate::{
     By, ConnId, Ended, Endpoint, Phase, Side, backend_reader, backend_writer, client_reader,
     client_writer, directory,
@@ -88,6 +90,7 @@ impl Connection {
             draining: false,
             backend: None,
             blamed: None,
+            undelivered: 0,
         };
         // A panic (of a callback, say) must not keep on_close and the directory from hearing of the end.
         let carried = actor::guard(NAME, Some(course.conn), course.carry(self.socket)).await;
@@ -118,6 +121,8 @@ struct Course {
     /// The backend that accepted, and how long after the client was accepted.
     backend: Option<(Endpoint, Duration)>,
     blamed: Option<Blame>,
+    /// Bytes that a socket took and that the reset destroyed.
+    undelivered: usize,
 }
 
 /// Why the connection ended.
@@ -131,6 +136,7 @@ impl Course {
     /// Carries the bytes; returns whether all were delivered in both directions.
     async fn carry(&mut self, client: Arc<dyn Socket>) -> bool {
         self.route.events.on_connect(self.conn, &self.client);
+        self.gauges.attach(Side::Client, &client);
         let route = Arc::clone(&self.route);
         let capacity = route.config.limits.mailbox;
         let (to_backend, backend_mailbox) = mailbox(capacity);
@@ -145,6 +151,7 @@ impl Course {
             crew.cancel_all().await;
             return false;
         };
+        self.gauges.attach(Side::Backend, &backend);
 
         let writer = BackendWriter {
             mailbox: backend_mailbox,
@@ -162,10 +169,12 @@ impl Course {
         };
         crew.start(&route, self.conn, Role::ClientWriter, writer.run());
 
-        let clean = self.supervise(&mut crew).await;
+        let clean = self.supervise(&mut crew, [&client, &backend]).await;
         if clean {
             client.disarm();
             backend.disarm();
+        } else {
+            self.undelivered = client.pending() + backend.pending();
         }
         clean
     }
@@ -188,7 +197,7 @@ impl Course {
                 // A client may send its request and end its sending before the backend is there.
                 Either::B(Event::Exit(Role::ClientReader, Ok(Exit::Finished))) => {}
                 Either::B(Event::Exit(_, Ok(Exit::Failed(error)))) => {
-                    self.blame(By::Peer(Side::Client), &describe(&error));
+                    self.blame(By::Peer(Side::Client), &show_error(&error));
                     return None;
                 }
                 Either::B(Event::Exit(..)) => {
@@ -216,15 +225,16 @@ impl Course {
     }
 
     /// Waits for all four actors; returns whether both writers have finished.
-    async fn supervise(&mut self, crew: &mut Crew) -> bool {
-        let mut finished_writers = 0;
+    async fn supervise(&mut self, crew: &mut Crew, sockets: [&Arc<dyn Socket>; 2]) -> bool {
+        let (mut finished, mut lost) = (Vec::new(), Vec::new());
         while !crew.is_empty() {
             match self.event(crew).await {
                 Event::Exit(Role::ClientReader | Role::BackendReader, Ok(Exit::Finished)) => {}
-                Event::Exit(_, Ok(Exit::Finished)) => finished_writers += 1,
+                Event::Exit(writer, Ok(Exit::Finished)) => finished.push(writer.side()),
                 Event::Exit(role, Ok(Exit::Failed(error))) => {
-                    self.blame(By::Peer(role.side()), &describe(&error));
+                    self.blame(By::Peer(role.side()), &show_error(&error));
                     self.gauges.broke();
+                    lost.push(role.side());
                     // What cannot be read from has been lost in both directions; what cannot be written to may still
                     // have sent something.
                     match role {
@@ -238,14 +248,26 @@ impl Course {
                 Event::Exit(_, Err(Panicked)) => {
                     self.blame(By::Proxy, "an actor panicked");
                     crew.cancel_all().await;
+                    return false;
                 }
                 Event::Order(by, cause) => {
                     self.blame(by, cause);
                     crew.cancel_all().await;
+                    return false;
                 }
             }
         }
-        finished_writers == 2
+        // One direction is complete and the other is not, so there will be a reset: not before the complete one is
+        // with its peer.
+        if let [side] = finished[..]
+            && !lost.contains(&side)
+        {
+            let [client, backend] = sockets;
+            let socket = if side == Side::Client { client } else { backend };
+            // With the crew gone, an event can only be an order, and that is not to wait.
+            race(socket.delivered(), self.event(crew)).await;
+        }
+        finished.len() == 2
     }
 
     /// The next thing that bears on the end. Dropping the wait loses nothing.
@@ -289,6 +311,7 @@ impl Course {
             to_backend: self.gauges.written(Side::Backend),
             from_backend: self.gauges.read(Side::Backend),
             to_client: self.gauges.written(Side::Client),
+            undelivered: self.undelivered as u64,
             lasted: self.route.runtime.now() - self.accepted,
             connect,
             by: end.by,

@@ -17,7 +17,7 @@ use crate::{By, ConnId, Ended, Endpoint, Listed, Phase, Report, Side, connection
 use async_channel::Sender;
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 pub(crate) const NAME: &str = "directory";
 
@@ -67,6 +67,7 @@ pub(crate) struct Directory {
     connections: HashMap<ConnId, Entry>,
     totals: Report,
     draining: bool,
+    ending: Option<(By, &'static str)>,
     awaiting_empty: Vec<Sender<()>>,
 }
 
@@ -76,6 +77,8 @@ struct Entry {
     /// The gauges' motion at the last tick at which it had changed, and when that was.
     motion: u64,
     moved: Instant,
+    /// What was pending when half of the time was over.
+    pending: Option<usize>,
 }
 
 impl Directory {
@@ -86,6 +89,7 @@ impl Directory {
             connections: HashMap::new(),
             totals: Report::default(),
             draining: false,
+            ending: None,
             awaiting_empty: Vec::new(),
         }
     }
@@ -123,6 +127,10 @@ impl Directory {
                 answer(&reply, entry.is_some());
             }
             Message::EndAll { by, cause } => {
+                if self.draining {
+                    // Listeners may still hand in clients that the kernel had accepted.
+                    self.ending = Some((by, cause));
+                }
                 for entry in self.connections.values() {
                     entry.end(by, cause);
                 }
@@ -140,9 +148,13 @@ impl Directory {
 
     fn opened(&mut self, opened: Opened) {
         let now = self.route.runtime.now();
-        let entry = Entry { motion: opened.gauges.motion(), since: now, moved: now, opened };
+        let motion = opened.gauges.motion();
+        let entry = Entry { motion, since: now, moved: now, pending: None, opened };
         if self.draining {
             entry.drain();
+        }
+        if let Some((by, cause)) = self.ending {
+            entry.end(by, cause);
         }
         self.totals.accepted += 1;
         self.connections.insert(entry.opened.conn, entry);
@@ -163,17 +175,11 @@ impl Directory {
     fn tick(&mut self, now: Instant) {
         let config = &self.route.config;
         for entry in self.connections.values_mut() {
-            let motion = entry.opened.gauges.motion();
-            if motion != entry.motion {
-                entry.motion = motion;
-                entry.moved = now;
-                continue;
-            }
             let (limit, cause) = match entry.opened.gauges.phase() {
                 Phase::HalfClosed => (config.half_close_timeout, "half-closed for too long"),
                 _ => (config.idle_timeout, "idle for too long"),
             };
-            if now - entry.moved >= limit {
+            if entry.is_overdue(now, limit) {
                 entry.end(By::Timeout, cause);
             }
         }
@@ -209,6 +215,30 @@ impl Report {
 }
 
 impl Entry {
+    /// Whether nothing has moved for so long: neither here, nor from our kernel to a peer's.
+    ///
+    /// A slow peer may take minutes over what its socket was given in a moment. The kernel is asked only when half of
+    /// the time is over, and at its end.
+    fn is_overdue(&mut self, now: Instant, limit: Duration) -> bool {
+        let gauges = &self.opened.gauges;
+        let motion = gauges.motion();
+        if motion != self.motion {
+            (self.motion, self.moved, self.pending) = (motion, now, None);
+            return false;
+        }
+        let idle = now - self.moved;
+        if idle >= limit {
+            let pending = Some(gauges.pending());
+            if pending == self.pending || pending == Some(0) {
+                return true;
+            }
+            (self.moved, self.pending) = (now, None);
+        } else if idle >= limit / 2 && self.pending.is_none() {
+            self.pending = Some(gauges.pending());
+        }
+        false
+    }
+
     fn drain(&self) {
         self.order(connection::Message::Drain);
     }
@@ -342,6 +372,7 @@ mod tests {
                 to_backend: self.gauges.written(Side::Backend),
                 from_backend: self.gauges.read(Side::Backend),
                 to_client: self.gauges.written(Side::Client),
+                undelivered: 0,
                 lasted: SECOND,
                 connect: None,
                 by: By::Peer(Side::Backend),
@@ -371,6 +402,70 @@ mod tests {
             assert_eq!((list[1].age, list[1].idle), (3 * SECOND, 3 * SECOND));
             stage.tell(Message::Ended(early.ended(true, None))).await;
             assert_eq!(stage.list().await.len(), 1);
+        });
+    }
+
+    #[test]
+    fn an_abort_while_draining_reaches_those_that_still_come_in() {
+        block_on(async {
+            let mut stage = Stage::new();
+            stage.tell(Message::EndAll { by: By::Proxy, cause: "before" }).await;
+            let mut early = stage.open(1).await;
+            assert_eq!(early.order(), None, "an abort is for those that are there");
+            stage.tell(Message::Drain).await;
+            stage.tell(Message::EndAll { by: By::Proxy, cause: "all" }).await;
+            let mut late = stage.open(2).await;
+            assert_eq!((early.order(), early.order()), (Some("drain"), Some("all")));
+            assert_eq!((late.order(), late.order()), (Some("drain"), Some("all")));
+        });
+    }
+
+    /// A socket from which so much has still to get across.
+    struct Pending(std::sync::atomic::AtomicUsize);
+
+    impl crate::Socket for Pending {
+        fn poll_recv(
+            &self,
+            _: &mut std::task::Context<'_>,
+        ) -> std::task::Poll<std::io::Result<Option<crate::Chunk>>> {
+            std::task::Poll::Pending
+        }
+
+        fn poll_send(
+            &self,
+            _: &mut std::task::Context<'_>,
+            _: &mut std::collections::VecDeque<crate::Chunk>,
+        ) -> std::task::Poll<std::io::Result<usize>> {
+            std::task::Poll::Pending
+        }
+
+        fn shutdown_write(&self) -> std::io::Result<()> {
+            Ok(())
+        }
+
+        fn pending(&self) -> usize {
+            self.0.load(std::sync::atomic::Ordering::Relaxed)
+        }
+
+        fn disarm(&self) {}
+    }
+
+    #[test]
+    fn what_moves_in_the_kernel_alone_counts_as_motion_until_it_stands_still() {
+        block_on(async {
+            let mut stage = Stage::new();
+            let mut open = stage.open(1).await;
+            let pending = Arc::new(Pending(100.into()));
+            let socket: Arc<dyn crate::Socket> = pending.clone();
+            open.gauges.attach(Side::Client, &socket);
+            open.gauges.saw_fin(Side::Backend);
+            for left in (1..20).rev() {
+                stage.ticks(1).await;
+                assert_eq!(open.order(), None, "{left} still to get across");
+                pending.0.store(left, std::sync::atomic::Ordering::Relaxed);
+            }
+            stage.ticks(6).await;
+            assert_eq!(open.order(), Some("half-closed for too long"));
         });
     }
 

@@ -33,6 +33,38 @@ pub enum Endpoint {
 /// The longest path that fits the kernel's `sockaddr_un` on Linux, with its closing NUL (unix(7)).
 const UNIX_PATH_MAX: usize = 107;
 
+impl Endpoint {
+    /// The TCP port, if there is one.
+    pub fn port(&self) -> Option<u16> {
+        match self {
+            Endpoint::Ip(address) => Some(address.port()),
+            Endpoint::Name { port, .. } => Some(*port),
+            Endpoint::Unix(_) => None,
+        }
+    }
+
+    /// Whether connecting here ends up at `listen`, as far as can be told without asking the resolver.
+    pub(crate) fn reaches(&self, listen: &Endpoint) -> bool {
+        let is_local = |endpoint: &Endpoint| match endpoint {
+            Endpoint::Ip(address) => address.ip().is_loopback() || address.ip().is_unspecified(),
+            Endpoint::Name { host, .. } => host == "localhost",
+            Endpoint::Unix(_) => false,
+        };
+        let is_everywhere = |endpoint: &Endpoint| match endpoint {
+            Endpoint::Ip(address) => address.ip().is_unspecified(),
+            _ => false,
+        };
+        let named_local =
+            |endpoint: &Endpoint| matches!(endpoint, Endpoint::Name { .. }) && is_local(endpoint);
+        let same_port = self.port().is_some() && self.port() == listen.port();
+        let same_place = (is_everywhere(listen) && is_local(self))
+            || (named_local(self) && is_local(listen))
+            || (named_local(listen) && is_local(self))
+            || (is_everywhere(self) && is_local(listen));
+        self == listen || (same_port && same_place)
+    }
+}
+
 impl FromStr for Endpoint {
     type Err = String;
 
@@ -44,9 +76,14 @@ impl FromStr for Endpoint {
             return Ok(Endpoint::Ip(address));
         }
         let forms = "write HOST:PORT, [IPV6]:PORT or unix:/PATH";
-        let Some((host, port)) = text.rsplit_once(':') else {
+        let Some((host, port)) = text.rsplit_once(':').filter(|_| !text.ends_with(']')) else {
             return Err(format!("{text:?} has no port; {forms}"));
         };
+        if text.contains('%') {
+            return Err(format!(
+                "{text:?} has a scope; write its number, not a name: [fe80::1%2]:80"
+            ));
+        }
         if host.contains(':') && !host.starts_with('[') {
             return Err(format!(
                 "{text:?} is ambiguous; put the IPv6 address in brackets: [{host}]:{port}"
@@ -61,6 +98,11 @@ impl FromStr for Endpoint {
             ));
         }
         let valid = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_');
+        // A name whose last part is a number is a mistyped address (URL standard, "ends in a number").
+        let is_number = |part: &str| part.chars().all(|c| c.is_ascii_digit());
+        if host.rsplit('.').next().is_some_and(is_number) {
+            return Err(format!("{text:?} has no valid IPv4 address: {host:?}"));
+        }
         if !host.chars().all(valid) {
             return Err(format!("{text:?} has no valid host name; {forms}"));
         }
@@ -126,8 +168,33 @@ mod tests {
         check("host:65536", Err("no valid port"));
         check("ho st:1", Err("no valid host name"));
         check("http://x:1", Err("ambiguous"));
+        check("[::1]", Err("has no port"));
+        check("fe80::1%eth0:80", Err("has a scope"));
+        check("[fe80::1%2]:80", Ok("[fe80::1%2]:80"));
+        check("300.1.1.1:80", Err("no valid IPv4 address"));
+        check("1.2.3.4.5:80", Err("no valid IPv4 address"));
         check("unix:", Err("has no path"));
         check(&format!("unix:/{}", "x".repeat(107)), Err("may have 107"));
+    }
+
+    #[test]
+    fn a_proxy_before_itself_is_recognised() {
+        let check = |backend: &str, listen: &str, expected: bool| {
+            let (from, to): (Endpoint, Endpoint) =
+                (backend.parse().expect(backend), listen.parse().expect(listen));
+            assert_eq!(from.reaches(&to), expected, "{backend} {listen}");
+        };
+        check("127.0.0.1:1", "127.0.0.1:1", true);
+        check("127.0.0.1:1", "127.0.0.2:1", false);
+        check("127.0.0.1:1", "0.0.0.0:1", true);
+        check("127.0.0.1:1", "0.0.0.0:2", false);
+        check("localhost:1", "127.0.0.1:1", true);
+        check("localhost:1", "[::]:1", true);
+        check("127.0.0.1:1", "localhost:1", true);
+        check("10.0.0.1:1", "0.0.0.0:1", false);
+        check("db:1", "db:1", true);
+        check("unix:/a", "unix:/a", true);
+        check("unix:/a", "unix:/b", false);
     }
 
     proptest! {

@@ -1,6 +1,7 @@
 //! What can stop a proxy from starting or running. A peer that leaves is not an error; see [`Ended`](crate::Ended).
 
 use crate::Endpoint;
+use crate::units::show_error;
 use std::fmt;
 use std::io;
 
@@ -23,7 +24,7 @@ impl fmt::Display for Error {
         match self {
             Error::Config(text) => f.write_str(text),
             Error::Listen { endpoint, source } => {
-                write!(f, "cannot listen on {endpoint}: {}", describe(source))
+                write!(f, "cannot listen on {endpoint}: {}", show_error(source))
             }
         }
     }
@@ -35,32 +36,5 @@ impl std::error::Error for Error {
             Error::Config(_) => None,
             Error::Listen { source, .. } => Some(source),
         }
-    }
-}
-
-/// A system error in words, without the "(os error 98)" that tells a reader nothing.
-pub(crate) fn describe(error: &io::Error) -> String {
-    let text = error.to_string();
-    let words = match text.find(" (os error") {
-        Some(end) => &text[..end],
-        None => &text,
-    };
-    let mut letters = words.chars();
-    match letters.next() {
-        Some(first) => first.to_lowercase().chain(letters).collect(),
-        None => "unknown error".to_string(),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_system_error_reads_as_a_sentence() {
-        let check = |error: io::Error, expected: &str| assert_eq!(describe(&error), expected);
-        check(io::Error::from_raw_os_error(98), "address already in use");
-        check(io::Error::other("name not known"), "name not known");
-        check(io::Error::other(""), "unknown error");
     }
 }

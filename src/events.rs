@@ -122,6 +122,8 @@ pub struct Ended {
     pub from_backend: u64,
     /// Those of them that the client's socket took.
     pub to_client: u64,
+    /// Of both, the bytes that the peers' systems had not acknowledged when they were reset.
+    pub undelivered: u64,
     /// From accept to the end.
     pub lasted: Duration,
     /// From accept until a backend had accepted.
@@ -130,7 +132,8 @@ pub struct Ended {
     pub by: By,
     /// In which phase it was when that happened.
     pub phase: Phase,
-    /// Every byte was delivered and both sides ended their sending. If not, both peers were shown a reset.
+    /// Both sides ended their sending, and each one's socket took every byte and the end of the other's. If not, both
+    /// were shown a reset.
     pub clean: bool,
     /// What went wrong, in words; empty after a clean end.
     pub cause: String,
@@ -164,7 +167,7 @@ pub struct Report {
     pub open: usize,
     /// Connections that were accepted since the start.
     pub accepted: u64,
-    /// Those that ended with every byte delivered.
+    /// Those that ended cleanly; see [`Ended::clean`].
     pub clean: u64,
     /// Those that ended otherwise.
     pub aborted: u64,
@@ -208,10 +211,12 @@ impl Ended {
         format!("{}/{}", self.by, self.phase)
     }
 
-    /// Bytes that were read from one peer and that the other's socket never took.
+    /// Bytes that were read from one peer and did not come to the other's system.
     pub fn lost(&self) -> u64 {
         let lost = |read: u64, sent: u64| read.saturating_sub(sent);
-        lost(self.from_client, self.to_backend) + lost(self.from_backend, self.to_client)
+        let unsent =
+            lost(self.from_client, self.to_backend) + lost(self.from_backend, self.to_client);
+        unsent + self.undelivered
     }
 
     /// No backend accepted.

@@ -5,12 +5,14 @@
 //! than the chunk. Only the marks have several writers: a reader marks the end of its stream before it passes it on,
 //! so that who ended first is told by what caused what, and not by whose exit was looked at first.
 
+use crate::socket::Socket;
 use crate::{Phase, Side};
 use std::sync::atomic::Ordering::{Relaxed, SeqCst};
 use std::sync::atomic::{AtomicU8, AtomicU64, AtomicUsize};
+use std::sync::{Arc, OnceLock, Weak};
 
 /// Bytes each way, the phase, and how full the mailboxes were.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(crate) struct Gauges {
     client: SideGauges,
     backend: SideGauges,
@@ -28,8 +30,10 @@ const BACKEND_FIRST: u8 = 8;
 /// A socket has failed.
 const BROKEN: u8 = 16;
 
-#[derive(Debug, Default)]
+#[derive(Default)]
 struct SideGauges {
+    /// For [`Gauges::pending`] alone. Weak, so that a figure never keeps a socket open.
+    socket: OnceLock<Weak<dyn Socket>>,
     read: AtomicU64,
     written: AtomicU64,
     high_water: AtomicUsize,
@@ -54,6 +58,19 @@ impl Gauges {
     /// The mailbox of the writer towards `to` was this full.
     pub(crate) fn saw_high_water(&self, to: Side, messages: usize) {
         self.side(to).high_water.store(messages, Relaxed);
+    }
+
+    /// A side has this socket, from now on.
+    pub(crate) fn attach(&self, side: Side, socket: &Arc<dyn Socket>) {
+        // A side gets its socket once.
+        let _ = self.side(side).socket.set(Arc::downgrade(socket));
+    }
+
+    /// Bytes that the sockets took and that the peers' systems do not have yet. Costs a system call for each side.
+    pub(crate) fn pending(&self) -> usize {
+        let socket = |side: &SideGauges| side.socket.get().and_then(Weak::upgrade);
+        let pending = |side| socket(side).map_or(0, |socket| socket.pending());
+        pending(&self.client) + pending(&self.backend)
     }
 
     pub(crate) fn connected(&self) {

@@ -8,13 +8,13 @@
 
 use crate::connect::is_out_of_fds;
 use crate::connection::{self, Connection};
-use crate::error::describe;
 use crate::gauges::Gauges;
 use crate::mailbox::{Address, Mailbox, mailbox};
 use crate::proxy::Route;
 use crate::runtime::{Either, Listen, race};
 use crate::slots::{Slot, Slots};
 use crate::socket::Socket;
+use crate::units::show_error;
 use crate::{Endpoint, actor, directory};
 use std::convert::Infallible;
 use std::future::poll_fn;
@@ -49,7 +49,11 @@ impl Listener {
                 Either::B(slot) => slot,
             };
             match self.socket.try_accept() {
-                Ok((socket, client)) => self.open(socket, client, slot).await,
+                Ok((socket, client)) => {
+                    if !self.open(socket, client, slot).await {
+                        break;
+                    }
+                }
                 Err(error) if error.kind() == ErrorKind::WouldBlock => {
                     // Another listener may need the slot meanwhile.
                     drop(slot);
@@ -74,14 +78,21 @@ impl Listener {
 
     /// The kernel has told these clients that they are connected. Closing the socket would reset them.
     async fn empty_backlog(&self) {
-        while let Some(slot) = self.slots.try_take()
-            && let Ok((socket, client)) = self.socket.try_accept()
-        {
-            self.open(socket, client, slot).await;
+        // There were no more than this; whoever comes meanwhile is a new one.
+        for _ in 0..self.route.config.backlog {
+            let Some(slot) = self.slots.try_take() else { return };
+            match self.socket.try_accept() {
+                Ok((socket, client)) => {
+                    self.open(socket, client, slot).await;
+                }
+                Err(error) if is_of_one_client(&error) => {}
+                Err(_) => return,
+            }
         }
     }
 
-    async fn open(&self, socket: Arc<dyn Socket>, client: Endpoint, slot: Slot) {
+    /// Starts a connection; false if the directory has gone, and with it the proxy.
+    async fn open(&self, socket: Arc<dyn Socket>, client: Endpoint, slot: Slot) -> bool {
         let conn = self.route.ids.next();
         log::trace!(actor = NAME, conn = conn.number(); "accepted {client}: a connection is started");
         let (address, mailbox) = mailbox(connection::MAILBOX);
@@ -94,7 +105,7 @@ impl Listener {
         };
         // Before the start, so that the directory cannot hear of the end first.
         if self.directory.send(directory::Message::Opened(opened)).await.is_err() {
-            return;
+            return false;
         }
         let connection = Connection {
             conn,
@@ -107,6 +118,7 @@ impl Listener {
             slot,
         };
         actor::spawn(&*self.route.runtime, connection::NAME, Some(conn), connection.run()).detach();
+        true
     }
 
     fn log_trouble(&self, error: &io::Error, logged: &mut Option<Instant>) {
@@ -119,7 +131,7 @@ impl Listener {
         if is_out_of_fds(error) {
             log::warn!(actor = NAME, listen:% = listen; "no file descriptor is left; new clients wait until a connection ends");
         } else {
-            log::warn!(actor = NAME, listen:% = listen; "accepting failed, and is tried again: {}", describe(error));
+            log::warn!(actor = NAME, listen:% = listen; "accepting failed, and is tried again: {}", show_error(error));
         }
     }
 }

@@ -23,6 +23,9 @@ use std::time::Duration;
 /// The most chunks that one writev takes.
 const BATCH: usize = 16;
 
+/// How long to wait for a place in the backlog of a unix socket.
+const BACKLOG_PAUSE: Duration = Duration::from_millis(5);
+
 /// A connected TCP or unix-domain socket.
 pub(crate) struct Stream {
     io: Async<socket2::Socket>,
@@ -50,7 +53,14 @@ impl Stream {
         let (domain, address) = address_of(endpoint)?;
         let socket = socket2::Socket::new(domain, Type::STREAM.nonblocking(), None)?;
         prepare(&socket, options.keepalive)?;
-        let started = socket.connect(&address);
+        let mut started = socket.connect(&address);
+        // A unix socket's connect does not go on in the background: while the backlog is full it says "again" (unix(7)).
+        while let Err(error) = &started
+            && error.kind() == ErrorKind::WouldBlock
+        {
+            Timer::after(BACKLOG_PAUSE).await;
+            started = socket.connect(&address);
+        }
         let stream = Stream::new(socket, options.buffers.clone())?;
         match started {
             Err(error) if error.raw_os_error() == Some(EINPROGRESS) => {
@@ -174,12 +184,16 @@ impl Socket for Stream {
         self.writing(|socket| socket.shutdown(Shutdown::Write))
     }
 
+    fn pending(&self) -> usize {
+        unacknowledged(self.socket())
+    }
+
     fn delivered(&self) -> Boxed<'_, ()> {
         Box::pin(async {
             // Closing with linger 0 throws away what the kernel has not got across. There is no event for "the peer
             // has it all", so this asks, at growing intervals; it happens only before a reset.
             let mut pause = Duration::from_millis(1);
-            while unacknowledged(self.socket()) > 0 {
+            while self.pending() > 0 {
                 if !matches!(self.socket().take_error(), Ok(None)) {
                     return;
                 }
@@ -199,10 +213,12 @@ impl Socket for Stream {
 ///
 /// The one `unsafe` of this crate: the kernel has the figure (SIOCOUTQ, tcp(7)) and no safe wrapper asks for it.
 /// Without it, a backend's last answer to a slow client would be cut off by the reset that must follow it.
+#[cfg(target_os = "linux")]
 #[expect(unsafe_code, reason = "rustix has the ioctl, but not with this request's number")]
 fn unacknowledged(socket: &socket2::Socket) -> usize {
-    use rustix::ioctl::{Getter, ioctl};
-    const SIOCOUTQ: rustix::ioctl::Opcode = 0x5411;
+    use rustix::ioctl::{Getter, Opcode, ioctl};
+    // The same number by another name; it is not the same on every processor.
+    const SIOCOUTQ: Opcode = libc::TIOCOUTQ as Opcode;
     if !is_tcp(socket) {
         // What was sent on a unix socket is in the peer's queue already, and stays there.
         return 0;
@@ -210,6 +226,12 @@ fn unacknowledged(socket: &socket2::Socket) -> usize {
     // SAFETY: SIOCOUTQ writes one int through the pointer that `Getter` provides for exactly that, and reads nothing.
     let pending = unsafe { ioctl(socket, Getter::<SIOCOUTQ, i32>::new()) };
     pending.ok().and_then(|count| usize::try_from(count).ok()).unwrap_or(0)
+}
+
+/// Other systems keep the figure elsewhere, or not at all: there a reset may cut off what a slow peer was sent last.
+#[cfg(not(target_os = "linux"))]
+fn unacknowledged(_: &socket2::Socket) -> usize {
+    0
 }
 
 /// A listening socket.
@@ -372,9 +394,7 @@ fn is_tcp(socket: &socket2::Socket) -> bool {
 /// connect to itself (RFC 793, simultaneous open). The client would be shown its own bytes.
 fn is_self_connected(socket: &socket2::Socket, endpoint: &Endpoint) -> io::Result<bool> {
     match endpoint {
-        Endpoint::Ip(address) if address.ip().is_loopback() => {
-            Ok(socket.local_addr()?.as_socket() == Some(*address))
-        }
+        Endpoint::Ip(address) => Ok(socket.local_addr()?.as_socket() == Some(*address)),
         _ => Ok(false),
     }
 }
@@ -649,5 +669,44 @@ mod tests {
             assert_eq!(data.permissions().mode() & 0o777, mode);
             drop(listener);
         }
+    }
+
+    #[test]
+    fn small_writes_are_not_held_back_on_either_side() {
+        block_on(async {
+            let options = options();
+            let any = Endpoint::Ip(([127, 0, 0, 1], 0).into());
+            let listener = Listener::bind(&any, &listening(None)).expect("a free port");
+            let dialled = Stream::dial(listener.endpoint(), &options).await.expect("it listens");
+            poll_fn(|cx| listener.poll_waiting(cx)).await.expect("a client waits");
+            let (accepted, _) = listener.io.get_ref().accept().expect("a client waits");
+            for socket in [dialled.socket(), &accepted] {
+                assert!(socket.tcp_nodelay().expect("a TCP socket"));
+            }
+        });
+    }
+
+    #[test]
+    fn a_unix_backend_whose_backlog_is_full_is_waited_for() {
+        block_on(async {
+            let folder = std::env::temp_dir().join(format!("trunkline-net-{}", std::process::id()));
+            fs::create_dir_all(&folder).expect("a folder");
+            let path = folder.join("full");
+            let endpoint = Endpoint::Unix(path.clone());
+            let options = options();
+            let listener = Listener::bind(&endpoint, &listening(None)).expect("a path of ours");
+            let mut waiting = Vec::new();
+            let mut last = loop {
+                let mut dial = Box::pin(Stream::dial(&endpoint, &options));
+                match poll_once(&mut dial).await {
+                    Some(dialled) => waiting.push(dialled.expect("it listens")),
+                    None => break dial,
+                }
+            };
+            assert!(poll_once(&mut last).await.is_none(), "the backlog is full");
+            listener.try_accept().expect("a client waits");
+            last.await.expect("there is room now");
+            fs::remove_dir_all(&folder).expect("ours");
+        });
     }
 }

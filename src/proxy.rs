@@ -91,6 +91,8 @@ impl Proxy {
 
         shutdown.await;
 
+        // Before the listeners end, for an abort that comes next must reach the last clients that they take in.
+        handle.start_drain().await;
         // A listener that is waiting sees its mailbox close, and closes its socket.
         drop(stops);
         for listener in listeners {
@@ -151,10 +153,13 @@ impl Handle {
         (stop, running)
     }
 
+    async fn start_drain(&self) {
+        // Gone cannot be: the directory runs until it is cancelled, at the end of `run`.
+        let _ = self.directory.send(directory::Message::Drain).await;
+    }
+
     /// Waits until every connection is over; after the drain timeout, aborts those that are not.
     async fn drain(&self, route: &Route) {
-        // Gone cannot be: the directory runs until it is cancelled, after this.
-        let _ = self.directory.send(directory::Message::Drain).await;
         let runtime = &*route.runtime;
         if timeout(runtime, route.config.drain_timeout, self.empty()).await.is_none() {
             let all = directory::Message::EndAll {

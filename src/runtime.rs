@@ -133,6 +133,8 @@ impl Drop for Task {
 /// has threads.
 pub fn set_threads(count: usize) {
     let config = async_global_executor::GlobalExecutorConfig::default()
+        // By default a variable of the environment comes before what is set here; this one nobody sets.
+        .with_env_var("TRUNKLINE_HAS_NO_SUCH_VARIABLE")
         .with_min_threads(count)
         .with_max_threads(count)
         .with_thread_name_fn(|| "trunkline".to_string());

@@ -18,7 +18,7 @@ use std::task::{Context, Poll};
 /// the proxy calls when every byte was delivered in both directions, makes the drop a clean end. So a crash, of an
 /// actor or of the whole process, is never shown as a clean end.
 pub trait Socket: Send + Sync + 'static {
-    /// The next bytes; `None` when the peer has ended its sending. Dropping the wait loses nothing.
+    /// The next bytes, never an empty chunk; `None` when the peer has ended its sending. Dropping the wait loses nothing.
     ///
     /// After a failed send this never reports `None`: it gives what had already arrived, and then an error. (Linux
     /// tells a reset once, to whichever call asks first, and shows a clean end to the other.)
@@ -43,7 +43,13 @@ pub trait Socket: Send + Sync + 'static {
     /// What the system says; the connection is then lost, and the peer did not see a clean end.
     fn shutdown_write(&self) -> io::Result<()>;
 
-    /// Waits until the peer's system has all that was sent, or can never have it, so that a reset destroys nothing.
+    /// Bytes that were sent and that the peer's system has not acknowledged: a reset now would destroy them. 0 where
+    /// that cannot be.
+    fn pending(&self) -> usize {
+        0
+    }
+
+    /// Waits until nothing is [`pending`](Socket::pending), or never will be delivered.
     fn delivered(&self) -> Boxed<'_, ()> {
         Box::pin(ready(()))
     }

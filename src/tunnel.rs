@@ -70,6 +70,11 @@ pub(crate) async fn read(
             Either::B(()) => return Exit::Deserted,
         };
         let bytes = chunk.len();
+        if bytes == 0 {
+            // An embedder's socket broke its contract. Nothing could be sent of it, for ever.
+            budget.spend().await;
+            continue;
+        }
         log::trace!(actor = name, conn, bytes; "read {bytes} bytes from the {from}: Chunk");
         post.gauges.add_read(from, bytes);
         post.events.on_receive(post.conn, from, &chunk);

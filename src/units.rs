@@ -1,7 +1,8 @@
-//! Durations and sizes as a person writes them: `200ms`, `30s`, `1h`, `64k`, `2m`.
+//! Durations, sizes and errors as a person writes and reads them: `200ms`, `30s`, `1h`, `64k`, `2m`.
 //!
 //! A bare number is refused: `--idle-timeout 10` means ten seconds to one reader and ten milliseconds to another.
 
+use std::io;
 use std::time::Duration;
 
 /// Reads a duration: a whole number and one of `us`, `ms`, `s`, `m`, `h`, `d`.
@@ -32,6 +33,9 @@ pub fn duration(text: &str) -> Result<Duration, String> {
         "m" => 60_000_000,
         "h" => 3_600_000_000,
         "d" => 86_400_000_000,
+        _ if unit.starts_with('.') => {
+            return Err(format!("{text:?} is not whole; write 1500ms for one and a half seconds"));
+        }
         _ => {
             return Err(format!(
                 "{text:?} has an unknown unit {unit:?}; the units are us, ms, s, m, h, d"
@@ -113,6 +117,25 @@ pub fn show_size(bytes: usize) -> String {
     }
 }
 
+/// A system error in words, without the "(os error 98)" that tells a reader nothing.
+///
+/// ```
+/// let error = std::io::Error::from_raw_os_error(2);
+/// assert_eq!(trunkline::units::show_error(&error), "no such file or directory");
+/// ```
+pub fn show_error(error: &io::Error) -> String {
+    let text = error.to_string();
+    let words = match text.find(" (os error") {
+        Some(end) => &text[..end],
+        None => &text,
+    };
+    let mut letters = words.chars();
+    match letters.next() {
+        Some(first) => first.to_lowercase().chain(letters).collect(),
+        None => "unknown error".to_string(),
+    }
+}
+
 fn split(text: &str) -> (&str, &str) {
     let end = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
     text.split_at(end)
@@ -148,7 +171,7 @@ mod tests {
         check("ms", Err("does not start with a number"));
         check("-1s", Err("does not start with a number"));
         check("10", Err("write 10ms, 10s, 10m or 10h"));
-        check("1.5s", Err("unknown unit \".5s\""));
+        check("1.5s", Err("is not whole"));
         check("10 s", Err("unknown unit \" s\""));
         check("99999999999999999999s", Err("too large a number"));
         check("18446744073709551615d", Err("longer than this program"));
@@ -161,6 +184,14 @@ mod tests {
         assert!(size("10").expect_err("bare").contains("10k"));
         assert!(size("5x").expect_err("unit").contains("unknown unit"));
         assert!(size("18446744073709551615g").expect_err("huge").contains("larger"));
+    }
+
+    #[test]
+    fn a_system_error_reads_as_a_sentence() {
+        let check = |error: io::Error, expected: &str| assert_eq!(show_error(&error), expected);
+        check(io::Error::from_raw_os_error(98), "address already in use");
+        check(io::Error::other("name not known"), "name not known");
+        check(io::Error::other(""), "unknown error");
     }
 
     proptest! {

@@ -8,7 +8,7 @@ use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::mpsc::sync_channel;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
-use trunkline::testing::{FakeBackend, Harness};
+use trunkline::testing::{FakeBackend, Harness, block_on};
 
 const MIB: u64 = 1 << 20;
 
@@ -209,4 +209,61 @@ fn a_reset_waits_until_a_slow_client_has_the_whole_answer() {
     };
     assert_eq!(error.kind(), ErrorKind::ConnectionReset);
     assert_eq!(got, answer.len());
+}
+
+/// All of it was taken by the kernel in a moment, and the client takes four seconds over it: it is not idle.
+#[test]
+fn a_slow_download_is_not_cut_by_the_half_close_timeout() {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let place = listener.local_addr().expect("bound").to_string();
+    let flags = ["--backend", &place, "--half-close-timeout", "1s", "--tick", "100ms"];
+    let mut binary = Binary::start(&flags);
+    let mut client = TcpStream::connect(binary.address()).expect("the proxy listens");
+    client.set_read_timeout(Some(PATIENCE)).expect("a socket");
+    let (mut backend, _) = listener.accept().expect("the proxy dials");
+    let answer = 2_000_000;
+    let speaker = thread::spawn(move || backend.write_all(&vec![b'a'; answer]).expect("taken"));
+    let (_token, pace) = sync_channel::<()>(0);
+    let mut block = vec![0; answer / 40];
+    for part in 0..40 {
+        assert!(pace.recv_timeout(Duration::from_millis(100)).is_err(), "nobody sends a token");
+        client.read_exact(&mut block).unwrap_or_else(|error| panic!("part {part}: {error}"));
+    }
+    assert_eq!(client.read(&mut block).expect("a clean end"), 0);
+    drop(client);
+    speaker.join().expect("the backend has said all");
+    let line = binary.closed();
+    assert_eq!((&line["clean"], &line["to_client"]), (&true.into(), &answer.into()), "{line}");
+}
+
+/// The answer is whole, its end included, and the client's kernel has room for a part of it, when the other direction
+/// fails: the reset that must follow waits for the rest.
+#[test]
+fn a_whole_answer_outlives_the_failure_of_the_other_direction() {
+    let answer = vec![b'a'; 400_000];
+    for _ in 0..50 {
+        let backends = FakeBackend::by_hand();
+        let harness = Harness::builder().backend(backends).backends_in_memory().start();
+        let mut client = TcpStream::connect(harness.address()).expect("the proxy listens");
+        client.set_read_timeout(Some(PATIENCE)).expect("a socket");
+        block_on(async {
+            let mut backend = harness.backend(0).accept().await;
+            backend.send(&answer).await;
+            backend.fin();
+            let deadline = Instant::now() + PATIENCE;
+            while harness.handle().list().await[0].to_client < answer.len() as u64 {
+                assert!(Instant::now() < deadline, "the client's kernel did not take the answer");
+            }
+            backend.close();
+        });
+        // These fail at the backend, which has gone.
+        client.write_all(b"words that").expect("the proxy takes them");
+        client.write_all(b"nobody reads").expect("the proxy takes them");
+        let mut got = vec![0; answer.len()];
+        client.read_exact(&mut got).expect("the answer arrives whole");
+        assert!(got == answer, "and unchanged");
+        drop(client);
+        let ended = block_on(harness.ended());
+        assert_eq!((ended.clean, ended.code().as_str()), (false, "backend/half-closed"));
+    }
 }

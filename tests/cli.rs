@@ -36,6 +36,8 @@ fn what_is_typed_wrong_is_told_in_one_line_with_exit_code_2() {
         assert!(output.stdout.is_empty(), "{flags:?}");
     };
     check(&["--lisen", "127.0.0.1:1"], "Did you mean \"--listen\"");
+    check(&["--tick", "1s", "check"], "\"check\" comes first");
+    check(&["--listen", "0.0.0.0:1", "--backend", "localhost:1"], "connect to itself");
     check(&["start"], "unknown command \"start\"; the commands are demo and check");
     check(&["--listen"], "No value provided for option '--listen'");
     check(&["--listen", "9509"], "write HOST:PORT");
@@ -74,6 +76,7 @@ fn what_the_system_refuses_is_told_in_one_line_with_exit_code_1() {
 fn help_and_version_are_asked_for_and_so_no_error() {
     for (flags, part) in [
         (&["--help"][..], "--half-close-timeout"),
+        (&["-h"], "--half-close-timeout"),
         (&["demo", "--help"], "--once"),
         (&["check", "--help"], "--max-conn"),
         (&["--version"], env!("CARGO_PKG_VERSION")),
@@ -294,8 +297,43 @@ fn a_log_that_cannot_be_written_hurts_no_connection() {
     assert!(child.wait().expect("our child").success());
     let mut stderr = String::new();
     child.stderr.take().expect("a pipe").read_to_string(&mut stderr).expect("text");
-    assert!(stderr.contains("cannot write the log: No space left on device"), "{stderr}");
+    assert!(stderr.contains("cannot write the log: no space left on device"), "{stderr}");
     assert_eq!(stderr.lines().count(), 1, "said once: {stderr}");
+}
+
+#[test]
+fn a_reader_of_the_log_that_stands_still_stops_neither_traffic_nor_the_end() {
+    let backend = FakeBackend::echo().listen();
+    let place = backend.address().to_string();
+    let address = TcpListener::bind("127.0.0.1:0")
+        .and_then(|socket| socket.local_addr())
+        .expect("a free port");
+    let flags = ["--backend", &place, "--listen", &address.to_string(), "--log-level", "trace"];
+    let mut command = Command::new(PROGRAM);
+    let mut child =
+        command.args(flags).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("starts");
+    // One line shows that it listens; then nobody reads any more.
+    let mut stdout = child.stdout.take().expect("a pipe");
+    stdout.read_exact(&mut [0; 100]).expect("it logs");
+    for _ in 0..1500 {
+        let client = TcpStream::connect(address).expect("it listens");
+        client.set_read_timeout(Some(PATIENCE)).expect("a socket");
+        echo(client, "hello");
+    }
+    rustix::process::kill_process(rustix::process::Pid::from_child(&child), Signal::TERM)
+        .expect("it lives");
+    assert!(child.wait().expect("our child").success());
+    let mut stderr = String::new();
+    child.stderr.take().expect("a pipe").read_to_string(&mut stderr).expect("text");
+    assert!(stderr.contains("cannot write the log: nobody reads it"), "{stderr}");
+}
+
+#[test]
+fn a_hangup_without_a_log_file_is_a_stop() {
+    let backend = FakeBackend::echo().listen();
+    let binary = Binary::start(&["--backend", &backend.address().to_string()]);
+    binary.signal(Signal::HUP);
+    assert!(binary.wait().status.success());
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! `trunkline demo`: a backend, the proxy, and a few clients in one process, and what each actor did for one request.
 
-use super::signals::{Order, Orders};
+use super::signals::Orders;
 use super::{Done, Failure, demo_backend};
 use argh::FromArgs;
 use futures_lite::future::block_on;
@@ -62,7 +62,8 @@ pub(crate) fn run(flags: Flags) -> Done {
              \x20   redis-cli -p {port} get name\n\
              ctrl-c ends the demo.\n"
         ))?;
-        while block_on(orders.next()) != Order::Stop {}
+        // Whatever it is: a demo whose terminal has gone is over too.
+        block_on(orders.next());
     }
     drop(stop);
     let report = running.join().map_err(|_| Failure::Runtime("the proxy panicked".into()))?;

@@ -14,7 +14,7 @@ use trunkline::{Config, Endpoint, Keepalive};
 #[derive(FromArgs)]
 #[argh(
     note = "Commands: `{command_name} demo` shows the proxy at work and needs nothing else;\n`{command_name} check [flags]` prints the effective settings and the memory bound, and opens no socket.",
-    note = "ADDR is HOST:PORT, [IPV6]:PORT or unix:/PATH. TIME has a unit: 200ms, 30s, 5m, 1h.\nSIGTERM and SIGINT drain, a second one aborts; SIGHUP reopens the log file.",
+    note = "ADDR is HOST:PORT, [IPV6]:PORT or unix:/PATH. TIME has a unit: 200ms, 30s, 5m, 1h.\nSIGTERM and SIGINT drain, a second one aborts; SIGHUP reopens the log file, or drains if there is none.",
     example = "In front of Redis:\n$ {command_name} --listen 127.0.0.1:9509 --backend 127.0.0.1:6379",
     example = "In front of two servers, with a report every ten seconds:\n$ {command_name} --listen [::]:80 --backend 10.0.0.1:80 --backend 10.0.0.2:80 --report 10s",
     error_code(0, "Every connection ended by itself; or check: the settings are valid."),
@@ -170,7 +170,7 @@ fn keepalive(text: &str) -> Result<Keepalive, String> {
 
 fn mode(text: &str) -> Result<u32, String> {
     match u32::from_str_radix(text, 8) {
-        Ok(mode) if mode <= 0o777 => Ok(mode),
+        Ok(mode) if mode <= 0o777 && !text.starts_with('+') => Ok(mode),
         _ => Err(format!("{text:?} is not a file mode; write three octal digits such as 660")),
     }
 }
@@ -256,6 +256,7 @@ mod tests {
         check(&["--keepalive", "1s,2s,3,4"], "too many parts");
         check(&["--keepalive", "1d"], "32767s");
         check(&["--unix-mode", "999"], "three octal digits");
+        check(&["--unix-mode", "+77"], "three octal digits");
         check(&["--log-level", "loud"], "error, warn, info");
         check(&["--log-format", "xml"], "pretty or json");
         check(&["--lisen", "x:1"], "--listen");

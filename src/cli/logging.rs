@@ -6,11 +6,13 @@
 //!
 //! femme writes to stdout and panics when that fails; what it writes is fixed when it is compiled. So it gets a stdout
 //! that does not fail: the full disk and the closed terminal are met by a thread of their own, which reports the loss
-//! and goes on. That thread also renders the pretty format and reopens the file. No worker ever waits for a disk,
-//! unless it is a mebibyte of log behind.
+//! and goes on. That thread also renders the pretty format and reopens the file. A reader of the log that stands still
+//! loses lines, which are counted, and holds up nobody; only a disk that blocks its writer can, once it is a mebibyte
+//! of log behind.
 
 use super::Failure;
 use log::LevelFilter;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::pipe::{PipeFlags, fcntl_setpipe_size, pipe_with};
 use rustix::stdio::dup2_stdout;
 use serde_json::{Map, Value};
@@ -23,6 +25,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, UNIX_EPOCH};
+use trunkline::units::show_error;
 
 /// How a line looks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,6 +48,7 @@ impl fmt::Display for Format {
 /// The running log.
 pub(crate) struct Log {
     stdout: OwnedFd,
+    is_file: bool,
     writer: JoinHandle<()>,
     reopen: Arc<AtomicBool>,
 }
@@ -58,12 +62,15 @@ pub(crate) fn start(
     format: Format,
     file: Option<PathBuf>,
 ) -> Result<Log, Failure> {
-    let failed = |error: io::Error| Failure::Runtime(format!("cannot start the log: {error}"));
+    let failed = |error: io::Error| {
+        Failure::Runtime(format!("cannot start the log: {}", show_error(&error)))
+    };
     let stdout = io::stdout().as_fd().try_clone_to_owned().map_err(failed)?;
     let place = match file {
         Some(path) => Place::File { out: open(&path)?, path },
         None => Place::Stdout(File::from(stdout.try_clone().map_err(failed)?)),
     };
+    let is_file = matches!(&place, Place::File { .. });
     let (read, write) = pipe_with(PipeFlags::CLOEXEC).map_err(|error| failed(error.into()))?;
     // A system that allows less leaves the default of 64 KiB, which works too.
     let _ = fcntl_setpipe_size(&write, PIPE);
@@ -74,21 +81,31 @@ pub(crate) fn start(
     let reopen = Arc::new(AtomicBool::new(false));
     let colour = matches!(&place, Place::Stdout(out) if out.is_terminal())
         && std::env::var_os("NO_COLOR").is_none();
-    let writer = LogWriter { place, format, colour, reopen: Arc::clone(&reopen), lost: 0 };
+    let writer = LogWriter {
+        place,
+        format,
+        colour,
+        reopen: Arc::clone(&reopen),
+        lost: 0,
+        stuck: false,
+        cut: false,
+    };
     let writer = thread::Builder::new()
         .name("log_writer".into())
         .spawn(move || writer.run(BufReader::new(File::from(read))))
         .map_err(failed)?;
-    Ok(Log { stdout, writer, reopen })
+    Ok(Log { stdout, is_file, writer, reopen })
 }
 
 impl Log {
-    /// Opens the log file anew, so that a renamed one can be compressed.
-    pub(crate) fn reopen(&self) {
-        self.reopen.store(true, Ordering::SeqCst);
-        // An empty line makes the writer look, at any log level. It is not written.
-        let _ = io::stdout().write_all(b"\n").and_then(|()| io::stdout().flush());
-        log::info!(actor = "log_writer"; "the log is reopened");
+    /// Opens the log file anew, so that a renamed one can be compressed; false if the log is not in a file.
+    pub(crate) fn reopen(&self) -> bool {
+        if self.is_file {
+            self.reopen.store(true, Ordering::SeqCst);
+            // An empty line makes the writer look, at any log level. It is not written.
+            let _ = io::stdout().write_all(b"\n").and_then(|()| io::stdout().flush());
+        }
+        self.is_file
     }
 
     /// Writes what is left.
@@ -105,9 +122,9 @@ impl Log {
 fn open(path: &Path) -> Result<File, Failure> {
     let opened = OpenOptions::new().create(true).append(true).open(path);
     opened.map_err(|error| {
-        let path = path.display();
+        let (path, error) = (path.display(), show_error(&error));
         Failure::Runtime(format!(
-            "cannot open the log file {path}: {error}; choose another --log-file"
+            "cannot open the log file '{path}': {error}; choose another --log-file"
         ))
     })
 }
@@ -124,6 +141,10 @@ struct LogWriter {
     reopen: Arc<AtomicBool>,
     /// Lines that could not be written since the last one that could.
     lost: u64,
+    /// Whoever should read the log has stopped: do not wait for it again until it goes on.
+    stuck: bool,
+    /// The last write ended in the middle of a line.
+    cut: bool,
 }
 
 impl LogWriter {
@@ -153,7 +174,11 @@ impl LogWriter {
     fn open_anew(&mut self) {
         if let Place::File { out, path } = &mut self.place {
             match open(path) {
-                Ok(file) => *out = file,
+                Ok(file) => {
+                    *out = file;
+                    let mut note = self.note("the log is reopened", 30);
+                    self.write(&mut note, &mut 1);
+                }
                 Err(Failure::Usage(text) | Failure::Runtime(text)) => complain(&text),
             }
         }
@@ -163,21 +188,19 @@ impl LogWriter {
         if text.is_empty() {
             return;
         }
-        if self.lost > 0 {
-            let note = format!(
-                "{{\"level\":40,\"msg\":\"{} lines of log were lost\",\"actor\":\"log_writer\"}}\n",
-                self.lost
-            );
-            let mut whole = Vec::new();
-            self.render(note.as_bytes(), &mut whole);
-            whole.append(text);
-            *text = whole;
+        let mut whole = Vec::new();
+        if self.cut {
+            whole.push(b'\n');
         }
-        let (Place::Stdout(out) | Place::File { out, .. }) = &mut self.place;
-        match out.write_all(text) {
-            Ok(()) => self.lost = 0,
+        if self.lost > 0 {
+            whole.append(&mut self.note(&format!("{} lines of log were lost", self.lost), WARN));
+        }
+        whole.append(text);
+        match self.put(&whole) {
+            Ok(()) => (self.lost, self.cut) = (0, false),
             Err(error) => {
                 if self.lost == 0 {
+                    let error = show_error(&error);
                     complain(&format!(
                         "cannot write the log: {error}; its lines are lost until it can be written again"
                     ));
@@ -185,8 +208,43 @@ impl LogWriter {
                 self.lost += *count;
             }
         }
-        text.clear();
         *count = 0;
+    }
+
+    /// Writes to the place of the log, but never waits for long: a pager that stands still, or a terminal that was
+    /// stopped by ctrl-S, must not stop the proxy once the pipe is full.
+    fn put(&mut self, mut bytes: &[u8]) -> io::Result<()> {
+        let (Place::Stdout(out) | Place::File { out, .. }) = &mut self.place;
+        while !bytes.is_empty() {
+            let patience = if self.stuck { Duration::ZERO } else { PATIENCE };
+            if !is_writable(out, patience)? {
+                self.stuck = true;
+                return Err(io::Error::other("nobody reads it"));
+            }
+            self.stuck = false;
+            // A pipe that is writable takes this much without a wait (pipe(7), PIPE_BUF).
+            let part = &bytes[..bytes.len().min(4096)];
+            let count = match out.write(part) {
+                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+                Ok(count) => count,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => 0,
+                Err(error) => return Err(error),
+            };
+            self.cut = bytes[..count].last().map_or(self.cut, |byte| *byte != b'\n');
+            bytes = &bytes[count..];
+        }
+        Ok(())
+    }
+
+    /// A line of the log's own, rendered.
+    fn note(&self, message: &str, level: u64) -> Vec<u8> {
+        let time = UNIX_EPOCH.elapsed().map_or(0, |time| time.as_millis());
+        let line = format!(
+            "{{\"level\":{level},\"time\":{time},\"msg\":\"{message}\",\"actor\":\"log_writer\"}}\n"
+        );
+        let mut text = Vec::new();
+        self.render(line.as_bytes(), &mut text);
+        text
     }
 
     /// Renders a line of femme's; false if it is not to be shown.
@@ -213,6 +271,16 @@ impl LogWriter {
 }
 
 const WARN: u64 = 40;
+
+/// How long whoever reads the log may stand still before its lines are dropped instead.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+fn is_writable(out: &File, patience: Duration) -> io::Result<bool> {
+    let mut asked = [PollFd::new(out, PollFlags::OUT)];
+    let patience = Timespec { tv_sec: patience.as_secs() as _, tv_nsec: 0 };
+    // A reader that has gone counts as writable too: the write then says so.
+    Ok(poll(&mut asked, Some(&patience))? > 0)
+}
 
 /// `2026-11-24T10:00:00.000Z INFO  connection: closed conn=1 client=127.0.0.1:5000`
 fn pretty(level: u64, fields: &mut Map<String, Value>, colour: bool, text: &mut Vec<u8>) {
@@ -264,8 +332,15 @@ mod tests {
     fn render(format: Format, line: &str) -> String {
         let stdout = File::options().write(true).open("/dev/null").expect("/dev/null is there");
         let reopen = Arc::default();
-        let writer =
-            LogWriter { place: Place::Stdout(stdout), format, colour: false, reopen, lost: 0 };
+        let writer = LogWriter {
+            place: Place::Stdout(stdout),
+            format,
+            colour: false,
+            reopen,
+            lost: 0,
+            stuck: false,
+            cut: false,
+        };
         let mut text = Vec::new();
         writer.render(line.as_bytes(), &mut text);
         String::from_utf8(text).expect("text stays text")

@@ -41,6 +41,7 @@ fn dispatch(words: &[String]) -> Done {
         Some("check") => parse("trunkline check", &words[1..], check::run),
         Some("demo") => parse("trunkline demo", &words[1..], demo::run),
         Some("--version" | "-V") => say(concat!("trunkline ", env!("CARGO_PKG_VERSION"), "\n")),
+        Some("-h") => parse("trunkline", &["--help".into()], proxy::run),
         Some(word) if !word.starts_with('-') && word != "help" => Err(Failure::Usage(format!(
             "unknown command {word:?}; the commands are demo and check, and without one the proxy runs"
         ))),
@@ -50,6 +51,11 @@ fn dispatch(words: &[String]) -> Done {
 
 /// Reads the flags of a command and runs it.
 fn parse<F: FromArgs>(command: &str, words: &[String], run: impl FnOnce(F) -> Done) -> Done {
+    if let Some(first) =
+        words.iter().find(|word| ["check", "demo", "--version", "-V"].contains(&word.as_str()))
+    {
+        return Err(Failure::Usage(format!("{first:?} comes first: write `trunkline {first}`")));
+    }
     let words: Vec<String> = words.iter().flat_map(|word| split_equals(word)).collect();
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
     let path: Vec<&str> = command.split(' ').collect();

@@ -17,24 +17,25 @@ pub(crate) fn run(flags: Flags) -> Done {
     let log = logging::start(flags.log_level, flags.format(), flags.log_file)?;
     quiet_panics();
     let asked = config.max_conn;
-    if fd_limit::needed(asked) > fds {
-        config.max_conn = fd_limit::fitting(fds).min(asked);
-        log::warn!(actor = "limits"; "{}", fd_limit::warning(asked, fds));
-    }
+    config.max_conn = asked.min(fd_limit::fitting(fds));
+    let warning = (config.max_conn < asked).then(|| fd_limit::warning(asked, fds));
     trunkline::set_threads(flags.threads);
     // Not async-std's own block_on, which would make this thread one more worker.
-    let done = block_on(serve(config, &log));
+    let done = block_on(serve(config, &log, warning));
     log.finish();
     done
 }
 
-async fn serve(config: Config, log: &logging::Log) -> Done {
+async fn serve(config: Config, log: &logging::Log, warning: Option<String>) -> Done {
     let failed = |error| Failure::Runtime(format!("cannot take signals: {error}"));
     let mut orders = Orders::new().map_err(failed)?;
     let drained = Arc::new(Drained::default());
     let backends: Vec<String> = config.backends.iter().map(ToString::to_string).collect();
     let proxy = Proxy::builder().config(config).events(Arc::clone(&drained)).bind().await;
     let proxy = proxy.map_err(|error| Failure::Runtime(advice(&error)))?;
+    if let Some(warning) = warning {
+        log::warn!(actor = "limits"; "{warning}");
+    }
     for endpoint in proxy.endpoints() {
         log::info!(actor = "listener", listen:% = endpoint, backends = backends.join(" ").as_str(); "listening");
     }
@@ -44,16 +45,16 @@ async fn serve(config: Config, log: &logging::Log) -> Done {
     let obey = async {
         let mut stop = Some(stop);
         loop {
-            match (orders.next().await, stop.take()) {
-                (Order::ReopenLog, still) => {
-                    stop = still;
-                    log.reopen();
-                }
-                (Order::Stop, Some(_first)) => {
+            let order = orders.next().await;
+            if order == Order::Hangup && log.reopen() {
+                continue;
+            }
+            match stop.take() {
+                Some(_first) => {
                     drained.stopping.store(true, Ordering::Relaxed);
                     log::info!(actor = "signals"; "stopping: no new connections; a second signal aborts those that are left");
                 }
-                (Order::Stop, None) => handle.abort().await,
+                None => handle.abort().await,
             }
         }
     };

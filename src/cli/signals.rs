@@ -9,8 +9,8 @@ use std::io;
 pub(crate) enum Order {
     /// SIGTERM or SIGINT.
     Stop,
-    /// SIGHUP.
-    ReopenLog,
+    /// SIGHUP: reopen the log; without a log file, the terminal has gone, and that is a stop.
+    Hangup,
 }
 
 /// The signals that this process takes, from now on.
@@ -25,7 +25,7 @@ impl Orders {
     pub(crate) async fn next(&mut self) -> Order {
         loop {
             match self.0.next().await {
-                Some(Ok(Signal::Hup)) => return Order::ReopenLog,
+                Some(Ok(Signal::Hup)) => return Order::Hangup,
                 Some(Ok(_)) => return Order::Stop,
                 Some(Err(_)) => {}
                 None => futures_lite::future::pending().await,

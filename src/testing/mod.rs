@@ -29,7 +29,9 @@
 //! ```
 
 mod harness;
+mod harness_builder;
 mod backend;
+mod running_backend;
 mod client;
 mod peer;
 mod seen;
@@ -38,12 +40,14 @@ pub(crate) mod memory;
 mod witness;
 mod deadline;
 
-pub use backend::{FakeBackend, MemoryConnect, RunningBackend};
+pub use backend::FakeBackend;
 pub use behaviours::Behaviour;
 pub use client::FakeClient;
 pub use deadline::DEADLINE;
 pub use futures_lite::future::block_on;
-pub use harness::{Harness, HarnessBuilder};
+pub use harness::Harness;
+pub use harness_builder::HarnessBuilder;
 pub use memory::pair;
 pub use peer::{Peer, RecvHalf, SendHalf};
+pub use running_backend::{MemoryConnect, RunningBackend};
 pub use seen::{Ending, Seen};

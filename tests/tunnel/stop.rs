@@ -2,11 +2,11 @@
 
 use super::worlds;
 use futures_lite::future::zip;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use trunkline::testing::{
-    Ending, FakeBackend, FakeClient, Harness, HarnessBuilder, Peer, block_on,
+    DEADLINE, Ending, FakeBackend, FakeClient, Harness, HarnessBuilder, Peer, block_on,
 };
-use trunkline::{By, Config, ConnId, Phase};
+use trunkline::{By, Config, ConnId, Listed, Phase};
 
 const SHORT: Duration = Duration::from_millis(5);
 const LONG: Duration = Duration::from_secs(3600);
@@ -27,6 +27,18 @@ fn start(world: HarnessBuilder, change: impl FnOnce(&mut Config)) -> Harness {
     world.backend(FakeBackend::by_hand()).with(change).start()
 }
 
+/// The list, once this is true of all that are in it.
+async fn listed(harness: &Harness, wanted: impl Fn(&Listed) -> bool) -> Vec<Listed> {
+    let start = Instant::now();
+    loop {
+        let list = harness.handle().list().await;
+        if list.iter().all(&wanted) {
+            return list;
+        }
+        assert!(start.elapsed() < DEADLINE, "the list stays {list:?}");
+    }
+}
+
 /// Both peers of an aborted connection see a reset.
 async fn both_are_reset(mut client: Peer, mut backend: Peer) {
     assert!(client.recv_to_end().await.ending.is_reset());
@@ -40,10 +52,11 @@ fn connections_are_listed_oldest_first_with_what_they_carried() {
         block_on(async {
             let (_client, _backend, first) = open(&harness).await;
             let (_client, _backend, second) = open(&harness).await;
-            let list = harness.handle().list().await;
+            // A writer counts bytes when the system has taken them, so the backend may have them a moment before.
+            let list = listed(&harness, |one| one.to_backend == 4 && one.to_client == 4).await;
             assert_eq!(list.iter().map(|one| one.conn).collect::<Vec<_>>(), [first, second]);
             for one in list {
-                assert_eq!((one.phase, one.to_backend), (Phase::Data, 4));
+                assert_eq!(one.phase, Phase::Data);
                 assert!(one.idle <= one.age);
             }
             let report = harness.handle().report().await.expect("the proxy runs");
