@@ -9,6 +9,7 @@ use std::sync::mpsc::sync_channel;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 use trunkline::testing::{FakeBackend, Harness, block_on};
+use trunkline::{Listed, Phase};
 
 const MIB: u64 = 1 << 20;
 
@@ -251,7 +252,11 @@ fn a_whole_answer_outlives_the_failure_of_the_other_direction() {
             backend.send(&answer).await;
             backend.fin();
             let deadline = Instant::now() + PATIENCE;
-            while harness.handle().list().await[0].to_client < answer.len() as u64 {
+            // Until the client_writer has all of it, and the end behind it.
+            let passed_on = |one: &Listed| {
+                one.to_client == answer.len() as u64 && one.phase == Phase::HalfClosed
+            };
+            while !passed_on(&harness.handle().list().await[0]) {
                 assert!(Instant::now() < deadline, "the client's kernel did not take the answer");
             }
             backend.close();
