@@ -110,7 +110,7 @@ impl RunningBackend {
         self.wait(&self.seen, "a connection to end", Location::caller())
     }
 
-    /// The next connection of a backend that is [by hand](FakeBackend::by_hand).
+    /// The next connection of a backend that is [by hand](crate::testing::FakeBackend::by_hand).
     #[track_caller]
     pub fn accept(&self) -> impl Future<Output = Peer> + Send + '_ {
         self.wait(&self.peers, "a connection to come", Location::caller())
