@@ -25,17 +25,19 @@ struct Digests {
 fn exchange(socket: TcpStream, seed: u64, bytes: u64) -> Digests {
     socket.set_read_timeout(Some(PATIENCE)).expect("a socket");
     socket.set_write_timeout(Some(PATIENCE)).expect("a socket");
+    // Odd, so that no two blocks are the same; and another for each seed.
+    let factor = seed * 2 + 1;
     let mut sending = socket.try_clone().expect("a socket");
     let sender = thread::spawn(move || {
         let mut hash = Sha256::new();
         // No two blocks are the same, so that a lost or swapped one shows.
         let mut block = vec![0u8; 64 << 10];
         for (place, byte) in block.iter_mut().enumerate() {
-            *byte = (place as u64).wrapping_mul(seed | 1).to_le_bytes()[1];
+            *byte = (place as u64).wrapping_mul(factor).to_le_bytes()[1];
         }
         let mut left = bytes;
         while left > 0 {
-            block[..8].copy_from_slice(&left.wrapping_mul(seed | 1).to_le_bytes());
+            block[..8].copy_from_slice(&left.wrapping_mul(factor).to_le_bytes());
             let part = block.len().min(usize::try_from(left).unwrap_or(usize::MAX));
             sending.write_all(&block[..part]).expect("the proxy takes it");
             hash.update(&block[..part]);
