@@ -19,11 +19,15 @@ pub(crate) fn spawn<T: Send + 'static>(
     run: impl Future<Output = T> + Send + 'static,
 ) -> Running<T> {
     let (sender, exit) = async_channel::bounded(1);
-    let task = runtime.spawn(Box::pin(async move {
-        let exit = guard(name, conn, run).await;
-        // Full cannot be, for this is the only message; closed means that nobody waits for the exit.
-        let _ = sender.try_send(exit);
-    }));
+    let task = runtime.spawn(
+        name,
+        conn,
+        Box::pin(async move {
+            let exit = guard(name, conn, run).await;
+            // Full cannot be, for this is the only message; closed means that nobody waits for the exit.
+            let _ = sender.try_send(exit);
+        }),
+    );
     Running { task, exit: Box::pin(exit) }
 }
 

@@ -15,7 +15,7 @@ use crate::proxy::Route;
 use crate::runtime::{Either, race};
 use crate::{By, ConnId, Ended, Endpoint, Listed, Phase, Report, Side, connection};
 use async_channel::Sender;
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -64,7 +64,8 @@ pub(crate) struct Opened {
 pub(crate) struct Directory {
     mailbox: Mailbox<Message>,
     route: Arc<Route>,
-    connections: HashMap<ConnId, Entry>,
+    /// In order, so that what reaches them all does so in the same order whenever a simulated run is repeated.
+    connections: BTreeMap<ConnId, Entry>,
     totals: Report,
     draining: bool,
     ending: Option<(By, &'static str)>,
@@ -86,7 +87,7 @@ impl Directory {
         Directory {
             mailbox,
             route,
-            connections: HashMap::new(),
+            connections: BTreeMap::new(),
             totals: Report::default(),
             draining: false,
             ending: None,
@@ -187,9 +188,7 @@ impl Directory {
 
     fn list(&self) -> Vec<Listed> {
         let now = self.route.runtime.now();
-        let mut list: Vec<_> = self.connections.values().map(|entry| entry.listed(now)).collect();
-        list.sort_by_key(|listed| listed.conn);
-        list
+        self.connections.values().map(|entry| entry.listed(now)).collect()
     }
 
     fn report(&self) -> Report {

@@ -5,7 +5,7 @@
 use crate::config::Keepalive;
 use crate::net;
 use crate::socket::{Buffers, Socket};
-use crate::{Boxed, Endpoint};
+use crate::{Boxed, ConnId, Endpoint};
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -14,8 +14,8 @@ use std::time::{Duration, Instant};
 
 /// What the actors need of the world.
 pub(crate) trait Runtime: Send + Sync + 'static {
-    /// Starts a task. Only [`actor::spawn`](crate::actor::spawn) calls this.
-    fn spawn(&self, task: Boxed<'static, ()>) -> Task;
+    /// Starts a task, which works for `conn` if for any. Only [`actor::spawn`](crate::actor::spawn) calls this.
+    fn spawn(&self, name: &'static str, conn: Option<ConnId>, task: Boxed<'static, ()>) -> Task;
 
     /// The time. It may cost a system call: never asked per message.
     fn now(&self) -> Instant;
@@ -38,7 +38,16 @@ pub(crate) trait Runtime: Send + Sync + 'static {
 }
 
 /// A running task. Dropping it cancels the task, as in smol; async-std's own handle would let it go on.
-pub(crate) struct Task(Option<async_std::task::JoinHandle<()>>);
+pub(crate) struct Task(Option<Box<dyn Running>>);
+
+/// What a runtime can do with a task that it has started.
+pub(crate) trait Running: Send + Sync {
+    /// Has it dropped where it waits; soon, not at once.
+    fn cancel(self: Box<Self>);
+
+    /// Lets it go on without a handle.
+    fn detach(self: Box<Self>);
+}
 
 /// A socket that clients connect to.
 pub(crate) trait Listen: Send + Sync + 'static {
@@ -70,8 +79,8 @@ pub(crate) struct Listening {
 pub(crate) struct AsyncStd;
 
 impl Runtime for AsyncStd {
-    fn spawn(&self, task: Boxed<'static, ()>) -> Task {
-        Task(Some(async_std::task::spawn(task)))
+    fn spawn(&self, _: &'static str, _: Option<ConnId>, task: Boxed<'static, ()>) -> Task {
+        Task::new(async_std::task::spawn(task))
     }
 
     fn now(&self) -> Instant {
@@ -109,20 +118,35 @@ impl Runtime for AsyncStd {
     }
 }
 
+impl Running for async_std::task::JoinHandle<()> {
+    fn cancel(self: Box<Self>) {
+        // The first poll of `cancel` marks the task; nobody needs to wait for the rest here.
+        let mut cancel = Box::pin((*self).cancel());
+        let waker = std::task::Waker::noop();
+        let _ = cancel.as_mut().poll(&mut Context::from_waker(waker));
+    }
+
+    fn detach(self: Box<Self>) {
+        // Dropping the handle is all that it takes.
+    }
+}
+
 impl Task {
+    pub(crate) fn new(running: impl Running + 'static) -> Task {
+        Task(Some(Box::new(running)))
+    }
+
     pub(crate) fn detach(mut self) {
-        // async-std's handle detaches when it is dropped.
-        drop(self.0.take());
+        if let Some(running) = self.0.take() {
+            running.detach();
+        }
     }
 }
 
 impl Drop for Task {
     fn drop(&mut self) {
-        if let Some(handle) = self.0.take() {
-            // The first poll of `cancel` marks the task; nobody needs to wait for the rest here.
-            let mut cancel = Box::pin(handle.cancel());
-            let waker = std::task::Waker::noop();
-            let _ = cancel.as_mut().poll(&mut Context::from_waker(waker));
+        if let Some(running) = self.0.take() {
+            running.cancel();
         }
     }
 }

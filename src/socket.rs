@@ -178,6 +178,12 @@ impl Buffers {
         Chunk { start: 0, end: buffer.len(), buffer, home: Some(self.clone()) }
     }
 
+    /// How many hold this pool: whoever leases from it, and each chunk that has not come back.
+    #[cfg(feature = "testing")]
+    pub(crate) fn holders(&self) -> usize {
+        Arc::strong_count(&self.0)
+    }
+
     #[cfg(test)]
     pub(crate) fn spare(&self) -> usize {
         self.0.take.len()

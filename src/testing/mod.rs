@@ -28,6 +28,8 @@
 //! });
 //! ```
 
+#[cfg(feature = "testing")]
+pub mod sim;
 mod harness;
 mod harness_builder;
 mod backend;

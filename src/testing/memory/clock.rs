@@ -5,7 +5,7 @@ use crate::ids::ConnIds;
 use crate::proxy::Route;
 use crate::runtime::{AsyncStd, Listen, Listening, Options, Runtime, Task};
 use crate::socket::{Buffers, Socket};
-use crate::{Boxed, Config, Connect, Endpoint, Events};
+use crate::{Boxed, Config, ConnId, Connect, Endpoint, Events};
 use std::future::poll_fn;
 use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
@@ -61,8 +61,8 @@ impl Clock {
 }
 
 impl Runtime for Clock {
-    fn spawn(&self, task: Boxed<'static, ()>) -> Task {
-        AsyncStd.spawn(task)
+    fn spawn(&self, name: &'static str, conn: Option<ConnId>, task: Boxed<'static, ()>) -> Task {
+        AsyncStd.spawn(name, conn, task)
     }
 
     fn now(&self) -> Instant {

@@ -3,7 +3,7 @@
 use super::{pair_reading, wake};
 use crate::runtime::{AsyncStd, Listen, Listening, Options, Runtime, Task};
 use crate::socket::Socket;
-use crate::{Boxed, Endpoint};
+use crate::{Boxed, ConnId, Endpoint};
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
@@ -92,8 +92,8 @@ impl Drop for Listener {
 pub(crate) struct Indoors(pub(crate) Door);
 
 impl Runtime for Indoors {
-    fn spawn(&self, task: Boxed<'static, ()>) -> Task {
-        AsyncStd.spawn(task)
+    fn spawn(&self, name: &'static str, conn: Option<ConnId>, task: Boxed<'static, ()>) -> Task {
+        AsyncStd.spawn(name, conn, task)
     }
 
     fn now(&self) -> Instant {

@@ -1,0 +1,268 @@
+//! What every peer sent and saw, what the proxy told its owner, and the promises that are checked against both.
+
+use crate::{By, ConnId, Ended, Endpoint, Events, Phase, Report, Side};
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+/// The book of one run. Clones are the same book.
+#[derive(Clone, Default)]
+pub(super) struct Book(Arc<Mutex<Pages>>);
+
+#[derive(Default)]
+struct Pages {
+    peers: Vec<Record>,
+    /// Which client a connection belongs to, and which backend served it.
+    clients: BTreeMap<ConnId, usize>,
+    backends: BTreeMap<ConnId, usize>,
+    by_endpoint: BTreeMap<String, usize>,
+    calls: BTreeMap<ConnId, Calls>,
+    started: u32,
+    stopped: u32,
+    broken: Option<String>,
+}
+
+/// One peer, from its own point of view.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Record {
+    side: Option<Side>,
+    conn: Option<ConnId>,
+    /// Bytes that its socket took.
+    pub(super) sent: u64,
+    /// It ended its sending.
+    pub(super) fin: bool,
+    /// Bytes that it received.
+    pub(super) received: u64,
+    pub(super) saw: Option<Saw>,
+    /// It left before it had seen the end: by a reset, by closing, by a failure of its own.
+    pub(super) left: bool,
+}
+
+/// The end of a stream, as a peer saw it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Saw {
+    Fin,
+    Reset,
+}
+
+/// What `Events` was told of a connection.
+#[derive(Default)]
+struct Calls {
+    received: [u64; 2],
+    ended: Option<Ended>,
+}
+
+/// The byte at a place of what a peer sends: another stream for each, so that a byte that goes astray shows.
+pub(super) fn byte(peer: usize, place: u64) -> u8 {
+    let mixed = (peer as u64 + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15).wrapping_add(place);
+    (mixed.wrapping_mul(0xbf58_476d_1ce4_e5b9) >> 56) as u8
+}
+
+impl Book {
+    fn pages(&self) -> MutexGuard<'_, Pages> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn add_client(&self, endpoint: &Endpoint) -> usize {
+        let mut pages = self.pages();
+        let number = pages.peers.len();
+        pages.peers.push(Record { side: Some(Side::Client), ..Record::default() });
+        pages.by_endpoint.insert(endpoint.to_string(), number);
+        number
+    }
+
+    pub(super) fn add_backend(&self, conn: Option<ConnId>) -> usize {
+        let mut pages = self.pages();
+        let number = pages.peers.len();
+        pages.peers.push(Record { side: Some(Side::Backend), conn, ..Record::default() });
+        if let Some(conn) = conn
+            && pages.backends.insert(conn, number).is_some()
+        {
+            pages.breaks(format!("connection {conn} was given two backends"));
+        }
+        number
+    }
+
+    pub(super) fn update(&self, peer: usize, change: impl FnOnce(&mut Record)) {
+        change(&mut self.pages().peers[peer]);
+    }
+
+    pub(super) fn sent(&self, peer: usize) -> u64 {
+        self.pages().peers[peer].sent
+    }
+
+    /// A peer received these bytes: they must be the next of what its partner sent.
+    pub(super) fn received(&self, peer: usize, bytes: &[u8]) {
+        let mut pages = self.pages();
+        let place = pages.peers[peer].received;
+        pages.peers[peer].received += bytes.len() as u64;
+        let Some(partner) = pages.partner(peer) else {
+            return pages.breaks(format!("peer {peer} received bytes and has no partner"));
+        };
+        let sent = pages.peers[partner].sent;
+        if place + bytes.len() as u64 > sent {
+            pages.breaks(format!(
+                "peer {peer} received more than the {sent} bytes that peer {partner} sent"
+            ));
+        }
+        let expected = (place..).map(|place| byte(partner, place));
+        if !bytes.iter().copied().eq(expected.take(bytes.len())) {
+            pages.breaks(format!(
+                "peer {peer} received, from byte {place}, what peer {partner} did not send there"
+            ));
+        }
+    }
+
+    pub(super) fn broken(&self) -> Option<String> {
+        self.pages().broken.clone()
+    }
+
+    pub(super) fn breaks(&self, promise: String) {
+        self.pages().breaks(promise);
+    }
+
+    /// How many connections are open, as `Events` was told.
+    pub(super) fn open(&self) -> usize {
+        let pages = self.pages();
+        pages.calls.values().filter(|calls| calls.ended.is_none()).count()
+    }
+
+    /// The code of each ending.
+    pub(super) fn endings(&self) -> Vec<(String, bool)> {
+        let pages = self.pages();
+        let ended = pages.calls.values().filter_map(|calls| calls.ended.as_ref());
+        ended.map(|ended| (ended.code(), ended.clean)).collect()
+    }
+
+    /// Checks, when all is over, what each promise says of the whole.
+    pub(super) fn check(&self, report: &Report) {
+        let mut pages = self.pages();
+        let mut wrong = Vec::new();
+        let ends = pages.calls.values().filter(|calls| calls.ended.is_some()).count() as u64;
+        let counted = (pages.calls.len() as u64, ends, report.clean + report.aborted, report.open);
+        if counted != (report.accepted, report.accepted, report.accepted, 0) {
+            wrong.push(format!(
+                "the report says {report:?}, but on_connect and on_close were called {counted:?}"
+            ));
+        }
+        if (pages.started, pages.stopped) != (1, 1) {
+            wrong.push("on_start and on_shutdown are called once each".to_string());
+        }
+        for (conn, calls) in &pages.calls {
+            let Some(ended) = &calls.ended else {
+                wrong.push(format!("connection {conn} was never closed"));
+                continue;
+            };
+            let client = pages.clients.get(conn).map(|peer| &pages.peers[*peer]);
+            let backend = pages.backends.get(conn).map(|peer| &pages.peers[*peer]);
+            let nobody = Record::default();
+            let (client, backend) = (client.unwrap_or(&nobody), backend.unwrap_or(&nobody));
+            wrong.extend(
+                judge(ended, calls, client, backend)
+                    .map(|promise| format!("connection {conn}: {promise}; {ended:?}; client: {client:?}; backend: {backend:?}")),
+            );
+        }
+        wrong.into_iter().for_each(|promise| pages.breaks(promise));
+    }
+}
+
+/// The promise that a connection broke, if one.
+fn judge(ended: &Ended, calls: &Calls, client: &Record, backend: &Record) -> Option<&'static str> {
+    let requests = (client, ended.from_client, ended.to_backend, backend);
+    let replies = (backend, ended.from_backend, ended.to_client, client);
+    for (from, read, written, to) in [requests, replies] {
+        if !(to.received <= written && written <= read && read <= from.sent) {
+            return Some("no byte is made up on the way");
+        }
+        if to.saw == Some(Saw::Fin) && !(from.fin && to.received == from.sent) {
+            return Some("a clean end is shown only where everything was delivered");
+        }
+        if ended.clean && !(from.fin && written == from.sent) {
+            return Some(
+                "clean means that both sides ended their sending and every byte was passed on",
+            );
+        }
+        // Whoever reads to the end gets all that the proxy had read of the other, whatever became of that other,
+        // unless the proxy was told to stop or a deadline passed.
+        let ours = matches!(ended.by, By::Proxy | By::Timeout) || ended.phase == Phase::Drain;
+        let refused = ended.backend.is_none();
+        if to.saw.is_some() && !to.left && !ours && !refused && to.received != read {
+            return Some("what a peer had sent is delivered before the other learns of its loss");
+        }
+    }
+    if calls.received != [ended.from_client, ended.from_backend] {
+        return Some("on_receive sees every byte");
+    }
+    if ended.clean && ended.lost() > 0 {
+        return Some("a clean end loses nothing");
+    }
+    None
+}
+
+impl Pages {
+    fn partner(&self, peer: usize) -> Option<usize> {
+        let record = &self.peers[peer];
+        let partners = match record.side? {
+            Side::Client => &self.backends,
+            Side::Backend => &self.clients,
+        };
+        partners.get(&record.conn?).copied()
+    }
+
+    /// The first that breaks is the one to look at.
+    fn breaks(&mut self, promise: String) {
+        self.broken.get_or_insert(promise);
+    }
+}
+
+impl Events for Book {
+    fn on_start(&self, _: &[Endpoint]) {
+        self.pages().started += 1;
+    }
+
+    fn on_connect(&self, conn: ConnId, client: &Endpoint) {
+        let mut pages = self.pages();
+        if pages.calls.insert(conn, Calls::default()).is_some() {
+            pages.breaks(format!("on_connect was called twice for connection {conn}"));
+        }
+        match pages.by_endpoint.get(&client.to_string()).copied() {
+            Some(peer) => {
+                pages.peers[peer].conn = Some(conn);
+                pages.clients.insert(conn, peer);
+            }
+            None => pages.breaks(format!("on_connect names a client {client} that there is not")),
+        }
+    }
+
+    fn on_receive(&self, conn: ConnId, from: Side, bytes: &[u8]) {
+        let mut pages = self.pages();
+        match pages.calls.get_mut(&conn) {
+            Some(calls) if calls.ended.is_none() => {
+                calls.received[usize::from(from == Side::Backend)] += bytes.len() as u64;
+            }
+            _ => pages.breaks(format!("on_receive outside of connection {conn}'s life")),
+        }
+    }
+
+    fn on_close(&self, ended: &Ended) {
+        let mut pages = self.pages();
+        let conn = ended.conn;
+        let fits = match pages.calls.get_mut(&conn) {
+            Some(calls) if calls.ended.is_none() => {
+                calls.ended = Some(ended.clone());
+                true
+            }
+            _ => false,
+        };
+        if !fits {
+            pages.breaks(format!("on_close is called once, after on_connect: connection {conn}"));
+        }
+    }
+
+    fn on_shutdown(&self) {
+        let mut pages = self.pages();
+        pages.stopped += 1;
+        if pages.calls.values().any(|calls| calls.ended.is_none()) {
+            pages.breaks("on_shutdown came before the last on_close".into());
+        }
+    }
+}
