@@ -25,7 +25,7 @@ pub trait Connect: Send + Sync + 'static {
     ///
     /// # Errors
     /// Why it did not accept. An error of kind `QuotaExceeded`, or the system's EMFILE or ENFILE, says that this
-    /// process has no file descriptor left: that is not the backend's fault, and the proxy tries again until there is.
+    /// process has no file descriptor left: that is not the backend's fault, and the proxy tries again for ten seconds.
     fn connect<'a>(&'a self, place: &'a Endpoint) -> Boxed<'a, io::Result<Arc<dyn Socket>>>;
 }
 
@@ -71,6 +71,8 @@ pub(crate) struct Connected {
 impl Backends {
     /// How long to wait for a file descriptor before asking again. Each connection that ends frees two.
     const FD_PAUSE: Duration = Duration::from_millis(50);
+    /// How long to go on asking. If all that are open wait for one more, none will ever come: some must give up.
+    const FD_PATIENCE: Duration = Duration::from_secs(10);
 
     pub(crate) fn new(
         runtime: Arc<dyn Runtime>,
@@ -112,6 +114,7 @@ impl Backends {
             })?;
         let mut last = io::Error::other("its name has no address");
         for place in &places {
+            let mut patience = Self::FD_PATIENCE;
             last = loop {
                 let tried = timeout(runtime, self.timeout, self.connect.connect(place)).await;
                 match tried.unwrap_or_else(|| Err(late())) {
@@ -119,12 +122,12 @@ impl Backends {
                         self.short.store(false, Ordering::Relaxed);
                         return Ok(socket);
                     }
-                    Err(error) if is_out_of_fds(&error) => {
+                    Err(error) if is_out_of_fds(&error) && !patience.is_zero() => {
                         if !self.short.swap(true, Ordering::Relaxed) {
                             log::warn!(actor = "connect", backend:% = backend; "no file descriptor is left; clients wait until a connection ends");
                         }
-                        // As long as it takes: the idle timeout ends the connection that waits too long.
                         runtime.sleep(Self::FD_PAUSE).await;
+                        patience = patience.saturating_sub(Self::FD_PAUSE);
                     }
                     Err(error) => break error,
                 }

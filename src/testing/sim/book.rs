@@ -1,6 +1,6 @@
 //! What every peer sent and saw, what the proxy told its owner, and the promises that are checked against both.
 
-use crate::{By, ConnId, Ended, Endpoint, Events, Phase, Report, Side};
+use crate::{By, ConnId, Ended, Endpoint, Events, Report, Side};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -18,6 +18,8 @@ struct Pages {
     calls: BTreeMap<ConnId, Calls>,
     started: u32,
     stopped: u32,
+    /// The owner has begun to end connections before their time.
+    cutting: bool,
     broken: Option<String>,
 }
 
@@ -49,6 +51,8 @@ pub(super) enum Saw {
 struct Calls {
     received: [u64; 2],
     ended: Option<Ended>,
+    /// It may have been ended by the owner, whatever the first cause was.
+    cut: bool,
 }
 
 /// The byte at a place of what a peer sends: another stream for each, so that a byte that goes astray shows.
@@ -120,6 +124,11 @@ impl Book {
         self.pages().breaks(promise);
     }
 
+    /// From now on the owner may end any connection before its time.
+    pub(super) fn cut(&self) {
+        self.pages().cutting = true;
+    }
+
     /// How many connections are open, as `Events` was told.
     pub(super) fn open(&self) -> usize {
         let pages = self.pages();
@@ -183,7 +192,7 @@ fn judge(ended: &Ended, calls: &Calls, client: &Record, backend: &Record) -> Opt
         }
         // Whoever reads to the end gets all that the proxy had read of the other, whatever became of that other,
         // unless the proxy was told to stop or a deadline passed.
-        let ours = matches!(ended.by, By::Proxy | By::Timeout) || ended.phase == Phase::Drain;
+        let ours = matches!(ended.by, By::Proxy | By::Timeout) || calls.cut;
         let refused = ended.backend.is_none();
         if to.saw.is_some() && !to.left && !ours && !refused && to.received != read {
             return Some("what a peer had sent is delivered before the other learns of its loss");
@@ -246,9 +255,11 @@ impl Events for Book {
     fn on_close(&self, ended: &Ended) {
         let mut pages = self.pages();
         let conn = ended.conn;
+        let cutting = pages.cutting;
         let fits = match pages.calls.get_mut(&conn) {
             Some(calls) if calls.ended.is_none() => {
                 calls.ended = Some(ended.clone());
+                calls.cut = cutting;
                 true
             }
             _ => false,

@@ -175,7 +175,7 @@ async fn own(world: World, book: Book, config: Config, clients: usize, holders: 
     }
     let handle = proxy.handle();
     let (meddling, aborts) = (world.chance(30), world.chance(30));
-    let meddler = world.clone();
+    let (meddler, note) = (world.clone(), book.clone());
     world.start("meddler", async move {
         if meddling {
             for _ in 0..meddler.roll(4) {
@@ -183,23 +183,30 @@ async fn own(world: World, book: Book, config: Config, clients: usize, holders: 
                 meddler.sleep(pause).await;
                 if let Some(listed) = handle.list().await.first() {
                     meddler.count("fault: ended by order");
+                    note.cut();
                     handle.end(listed.conn).await;
                 }
             }
         }
         if aborts {
-            let pause = meddler.while_up_to(Duration::from_secs(40));
+            let pause = Duration::from_secs(15) + meddler.while_up_to(Duration::from_secs(30));
             meddler.sleep(pause).await;
             meddler.count("fault: aborted by order");
+            note.cut();
             handle.abort().await;
         }
     });
     let early = world.chance(50);
     let most = if early { Duration::from_secs(25) } else { Duration::from_secs(4 * 3600) };
-    let stop = within / 10 + world.while_up_to(most);
+    let stop = within / 2 + world.while_up_to(most);
     if early {
         world.count("fault: stopped early");
     }
-    let report = proxy.run(world.sleep(stop)).await;
+    let shutdown = async {
+        world.sleep(stop).await;
+        // The drain timeout may end what is left.
+        book.cut();
+    };
+    let report = proxy.run(shutdown).await;
     book.check(&report);
 }

@@ -276,6 +276,12 @@ fn wake(wakers: impl IntoIterator<Item = Waker>) {
 }
 
 impl Lane {
+    /// What is under way never arrives, an end that was behind it included.
+    fn destroy(&mut self) {
+        self.flight.clear();
+        self.fin_sent = self.fin_arrived;
+    }
+
     fn wakers(&mut self) -> impl Iterator<Item = Waker> + use<> {
         [self.sender.take(), self.delivered.take(), self.receiver.take()].into_iter().flatten()
     }
@@ -299,7 +305,8 @@ impl End {
         let mut after = world.while_up_to(Duration::from_millis(3));
         if world.chance(1) {
             world.count("fault: stall on the wire");
-            after += world.while_up_to(Duration::from_secs(90));
+            // Shorter than the half-close timeout: it is not the wire that should be timed out.
+            after += world.while_up_to(Duration::from_secs(20));
         }
         let wire = Arc::clone(wire);
         world.alarm(after, Alarm::Act(Box::new(move |world| Self::carry(world, &wire, from))));
@@ -337,7 +344,7 @@ impl End {
     fn tell_reset(world: &World, wire: &Arc<Mutex<Wire>>, who: usize) {
         let mut state = lock(wire);
         state.reset[who] = true;
-        state.lanes[who].flight.clear();
+        state.lanes[who].destroy();
         let wakers: Vec<_> = state.lanes.iter_mut().flat_map(Lane::wakers).collect();
         drop(state);
         wake(wakers);
@@ -455,7 +462,7 @@ impl Drop for End {
         // As Linux does it (tcp_close): linger 0 resets, and so does closing with bytes unread.
         let resets = (self.armed.load(Ordering::Relaxed) || unread) && !state.reset[self.me];
         if resets {
-            state.lanes[self.me].flight.clear();
+            state.lanes[self.me].destroy();
         } else {
             state.lanes[self.me].fin_sent = true;
         }
