@@ -13,7 +13,7 @@ use trunkline::{Config, Endpoint, Keepalive};
 /// A TCP proxy in which every socket direction is an actor.
 #[derive(FromArgs)]
 #[argh(
-    note = "Commands: `{command_name} demo` shows the proxy at work and needs nothing else;\n`{command_name} check [flags]` prints the effective settings and the memory bound, and opens no socket.",
+    note = "Commands: `{command_name} demo` shows the proxy at work and needs nothing else;\n`{command_name} check [flags]` prints the effective settings and the memory bound, and opens no socket;\n`{command_name} fake` is a backend that behaves, or misbehaves, in a known way.",
     note = "ADDR is HOST:PORT, [IPV6]:PORT or unix:/PATH. TIME has a unit: 200ms, 30s, 5m, 1h.\nSIGTERM and SIGINT drain, a second one aborts; SIGHUP reopens the log file, or drains if there is none.",
     example = "In front of Redis:\n$ {command_name} --listen 127.0.0.1:9509 --backend 127.0.0.1:6379",
     example = "In front of two servers, with a report every ten seconds:\n$ {command_name} --listen [::]:80 --backend 10.0.0.1:80 --backend 10.0.0.2:80 --report 10s",

@@ -3,6 +3,7 @@
 mod check;
 mod demo;
 mod demo_backend;
+mod fake;
 mod fd_limit;
 mod flags;
 mod logging;
@@ -40,10 +41,11 @@ fn dispatch(words: &[String]) -> Done {
     match words.first().map(String::as_str) {
         Some("check") => parse("trunkline check", &words[1..], check::run),
         Some("demo") => parse("trunkline demo", &words[1..], demo::run),
+        Some("fake") => parse("trunkline fake", &words[1..], fake::run),
         Some("--version" | "-V") => say(concat!("trunkline ", env!("CARGO_PKG_VERSION"), "\n")),
         Some("-h") => parse("trunkline", &["--help".into()], proxy::run),
         Some(word) if !word.starts_with('-') && word != "help" => Err(Failure::Usage(format!(
-            "unknown command {word:?}; the commands are demo and check, and without one the proxy runs"
+            "unknown command {word:?}; the commands are demo, check and fake, and without one the proxy runs"
         ))),
         _ => parse("trunkline", words, proxy::run),
     }
@@ -51,9 +53,7 @@ fn dispatch(words: &[String]) -> Done {
 
 /// Reads the flags of a command and runs it.
 fn parse<F: FromArgs>(command: &str, words: &[String], run: impl FnOnce(F) -> Done) -> Done {
-    if let Some(first) =
-        words.iter().find(|word| ["check", "demo", "--version", "-V"].contains(&word.as_str()))
-    {
+    if let Some(first) = comes_first(words) {
         return Err(Failure::Usage(format!("{first:?} comes first: write `trunkline {first}`")));
     }
     let words: Vec<String> = words.iter().flat_map(|word| split_equals(word)).collect();
@@ -69,6 +69,20 @@ fn parse<F: FromArgs>(command: &str, words: &[String], run: impl FnOnce(F) -> Do
             Err(Failure::Usage(format!("{what}; `{command} --help` lists the flags")))
         }
     }
+}
+
+/// A word that stands behind others and means something only before them. What follows a flag may be its value.
+fn comes_first(words: &[String]) -> Option<&String> {
+    let mut before = "";
+    words.iter().find(|word| {
+        let value = before.starts_with("--") && !before.contains('=');
+        before = word.as_str();
+        match word.as_str() {
+            "--version" | "-V" => true,
+            "check" | "demo" | "fake" => !value,
+            _ => false,
+        }
+    })
 }
 
 /// `--flag=value`, which argh does not take, as the two words that it does.
@@ -93,6 +107,19 @@ fn say(text: &str) -> Done {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_command_comes_first_unless_it_is_a_value() {
+        let check = |words: &str, expected: Option<&str>| {
+            let words: Vec<String> = words.split(' ').map(String::from).collect();
+            assert_eq!(comes_first(&words).map(String::as_str), expected, "{words:?}");
+        };
+        check("--tick 1s check", Some("check"));
+        check("fake", Some("fake"));
+        check("--tick=1s demo", Some("demo"));
+        check("--once -V", Some("-V"));
+        check("--say fake --tick 1s", None);
+    }
 
     #[test]
     fn equals_is_split_once_and_only_for_flags() {

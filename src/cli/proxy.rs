@@ -67,7 +67,7 @@ async fn serve(config: Config, log: &logging::Log, warning: Option<String>) -> D
 }
 
 /// What went wrong at the start, with the flag that mends it.
-fn advice(error: &Error) -> String {
+pub(crate) fn advice(error: &Error) -> String {
     use std::io::ErrorKind::{AddrInUse, AddrNotAvailable, PermissionDenied};
     let mend = match error {
         Error::Listen { source, .. } => match source.kind() {

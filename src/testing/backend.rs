@@ -1,8 +1,11 @@
 //! Fake backends, as a test describes them.
 
-use super::behaviours::{Babble, Behaviour, Cut, Drip, Echo, HalfClose, LastWords, Reset, Stall};
+use super::behaviours::{
+    Babble, Behaviour, Cut, Drip, Echo, HalfClose, LastWords, Reset, Script, Stall,
+};
 use super::running_backend::{Part, RunningBackend};
 use crate::Endpoint;
+use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -81,6 +84,35 @@ impl FakeBackend {
         FakeBackend::new(LastWords { after, words: words.as_ref().to_vec() })
     }
 
+    /// Does what a small text says, one step a line; see [`Script`].
+    ///
+    /// ```
+    /// use trunkline::testing::{FakeBackend, FakeClient, block_on};
+    ///
+    /// let backend = FakeBackend::script(r#"
+    ///     expect "PING\r\n"
+    ///     send "+PONG\r\n"
+    ///     reset
+    /// "#).listen();
+    /// block_on(async {
+    ///     let mut client = FakeClient::connect(backend.address()).await;
+    ///     client.send(b"PING\r\n").await;
+    ///     assert_eq!(client.recv_exact(7).await, b"+PONG\r\n");
+    ///     assert!(client.recv_to_end().await.ending.is_reset());
+    /// });
+    /// ```
+    ///
+    /// # Panics
+    /// If the text is no script. To have the error instead, parse a [`Script`] and take
+    /// [`new`](FakeBackend::new).
+    #[track_caller]
+    pub fn script(text: &str) -> FakeBackend {
+        match text.parse::<Script>() {
+            Ok(script) => FakeBackend::new(script),
+            Err(error) => panic!("the script of a fake backend is wrong in {error}"),
+        }
+    }
+
     /// Does nothing by itself: the test takes each connection by [`RunningBackend::accept`].
     pub fn by_hand() -> FakeBackend {
         FakeBackend::playing(Part::HandOver)
@@ -125,9 +157,16 @@ impl FakeBackend {
     #[track_caller]
     pub fn listen_at(self, endpoint: impl Into<Endpoint>) -> RunningBackend {
         let endpoint = endpoint.into();
-        let started = RunningBackend::listening(self.part, &endpoint);
-        started
+        self.try_listen_at(endpoint.clone())
             .unwrap_or_else(|error| panic!("a fake backend cannot listen on {endpoint}: {error}"))
+    }
+
+    /// The same, but says why it was not possible.
+    ///
+    /// # Errors
+    /// What the system says; for a name, that names are not resolved here.
+    pub fn try_listen_at(self, endpoint: impl Into<Endpoint>) -> io::Result<RunningBackend> {
+        RunningBackend::listening(self.part, &endpoint.into())
     }
 
     /// Runs without a socket, behind [`RunningBackend::connect`].

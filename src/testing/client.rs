@@ -43,6 +43,9 @@ impl FakeClient {
     }
 
     /// Connects, behaves like this to the end, and says what came.
+    ///
+    /// # Panics
+    /// If that takes too long, or is not what a [`Script`](super::behaviours::Script) expected.
     #[track_caller]
     pub fn run<'a>(
         to: impl Into<Endpoint>,
@@ -61,7 +64,9 @@ impl FakeClient {
 /// Lets a client behave; as a whole it has the time that another client has for each wait.
 pub(crate) async fn run(behaviour: &dyn Behaviour, peer: Peer, place: &Location<'_>) -> Seen {
     let seen = within(Some(DEADLINE), behaviour.run(peer.patience(None))).await;
-    seen.unwrap_or_else(|| late("a client", "the end of its behaviour", place, "it still ran"))
+    let seen =
+        seen.unwrap_or_else(|| late("a client", "the end of its behaviour", place, "it still ran"));
+    seen.met("a client", place)
 }
 
 async fn connect(to: &Endpoint, place: &Location<'_>, reads: usize) -> io::Result<Peer> {

@@ -250,7 +250,7 @@ impl RecvHalf {
             let mut bytes = Vec::new();
             let patience = self.patience;
             match within(patience, self.fill(&mut bytes, usize::MAX)).await {
-                Some(ending) => Seen { count: bytes.len() as u64, bytes, ending },
+                Some(ending) => Seen { count: bytes.len() as u64, bytes, ending, unmet: None },
                 None => {
                     let state = format!("there were {}", show(&bytes));
                     late(&self.who, "the end of the stream", place, state)

@@ -105,9 +105,16 @@ impl RunningBackend {
     }
 
     /// The outcome of the next connection that is over.
+    ///
+    /// # Panics
+    /// If none ends in time, or a [`Script`](super::behaviours::Script) was not met.
     #[track_caller]
     pub fn seen(&self) -> impl Future<Output = Seen> + Send + '_ {
-        self.wait(&self.seen, "a connection to end", Location::caller())
+        let place = Location::caller();
+        async move {
+            let seen = self.wait(&self.seen, "a connection to end", place).await;
+            seen.met(&format!("backend {}", self.endpoint), place)
+        }
     }
 
     /// The next connection of a backend that is [by hand](crate::testing::FakeBackend::by_hand).

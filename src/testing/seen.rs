@@ -1,8 +1,10 @@
 //! What one end of a connection saw.
 
+use super::behaviours::Unmet;
 use super::deadline::show;
 use std::fmt;
 use std::io::{self, ErrorKind};
+use std::panic::Location;
 
 /// What came in at one end, and how it ended.
 #[derive(Clone, Default, PartialEq, Eq)]
@@ -13,6 +15,8 @@ pub struct Seen {
     pub count: u64,
     /// How it ended.
     pub ending: Ending,
+    /// Why a [`Script`](super::behaviours::Script) broke it off, if one did.
+    pub unmet: Option<Unmet>,
 }
 
 /// How the stream that came from the other end ended.
@@ -50,10 +54,22 @@ impl Seen {
         self.bytes.extend_from_slice(&bytes[..bytes.len().min(room)]);
         self.count += bytes.len() as u64;
     }
+
+    /// Gives this to a test, unless a script was not met: that is the test's failure.
+    pub(crate) fn met(self, who: &str, place: &Location<'_>) -> Seen {
+        match &self.unmet {
+            Some(unmet) => panic!("the script of {who}, waited for at {place}: {unmet}"),
+            None => self,
+        }
+    }
 }
 
 impl fmt::Debug for Seen {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Seen({} in all, kept {}; {:?})", self.count, show(&self.bytes), self.ending)
+        write!(f, "Seen({} in all, kept {}; {:?}", self.count, show(&self.bytes), self.ending)?;
+        if let Some(unmet) = &self.unmet {
+            write!(f, "; {unmet}")?;
+        }
+        f.write_str(")")
     }
 }

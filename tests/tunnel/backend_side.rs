@@ -205,3 +205,38 @@ fn without_a_backend_the_client_is_reset_and_the_cause_names_it() {
         });
     }
 }
+
+#[test]
+fn a_backend_that_plays_a_script_has_its_conversation_with_every_client() {
+    for world in worlds() {
+        let script = "expect \"PING\\r\\n\"\nsend \"+PONG\\r\\n\"\nskip 3b\nfin\ndrain";
+        let harness = world.backend(FakeBackend::script(script)).start();
+        block_on(async {
+            for _ in 0..2 {
+                let mut client = harness.client().await;
+                client.send(b"PING\r\n").await;
+                assert_eq!(client.recv_exact(7).await, b"+PONG\r\n");
+                client.send(b"abc").await;
+                assert_eq!(client.recv().await, None, "the backend ended its sending");
+                client.close();
+                let seen = harness.backend(0).seen().await;
+                assert_eq!((seen.count, seen.ending), (9, Ending::Fin));
+                assert!(harness.ended().await.clean);
+            }
+        });
+    }
+}
+
+#[test]
+fn a_backend_whose_script_is_not_met_is_a_reset_to_the_client() {
+    for world in worlds() {
+        let harness = world.backend(FakeBackend::script("expect \"PING\"")).start();
+        block_on(async {
+            let mut client = harness.client().await;
+            client.send(b"QUIT").await;
+            assert!(client.recv_to_end().await.ending.is_reset());
+            let ended = harness.ended().await;
+            assert_eq!((ended.by, ended.clean), (By::Peer(Side::Backend), false));
+        });
+    }
+}

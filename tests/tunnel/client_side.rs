@@ -2,7 +2,9 @@
 
 use super::{until, worlds};
 use std::time::Duration;
-use trunkline::testing::behaviours::{Babble, Cut, Drip, Echo, HalfClose, LastWords, Reset, Stall};
+use trunkline::testing::behaviours::{
+    Babble, Cut, Drip, Echo, HalfClose, LastWords, Reset, Script, Stall,
+};
 use trunkline::testing::{Behaviour, Ending, FakeBackend, Harness, Peer, Seen, block_on};
 use trunkline::{By, Ended, Phase, Side};
 
@@ -146,6 +148,21 @@ fn a_client_that_stalled_gets_everything_once_it_reads() {
     };
     play(&stall.clone(), backend, |seen, ended| {
         assert_eq!((seen.count, seen.ending), (1 << 20, Ending::Fin));
+        clean(&ended);
+    });
+}
+
+#[test]
+fn a_client_that_plays_a_script_has_its_conversation() {
+    let script = "expect \"220 ready\\r\\n\"\nsend \"QUIT\\r\\n\"\nfin\ndrain";
+    let script: Script = script.parse().expect("a script");
+    let backend = async |_: &Harness, mut peer: Peer| {
+        peer.send(b"220 ready\r\n").await;
+        assert_eq!(peer.recv_to_end().await.bytes, b"QUIT\r\n");
+        peer.close();
+    };
+    play(&script, backend, |seen, ended| {
+        assert_eq!((&seen.bytes[..], seen.ending), (&b"220 ready\r\n"[..], Ending::Fin));
         clean(&ended);
     });
 }

@@ -10,6 +10,7 @@
 //! | [`Cut`] | listens to so many bytes, and closes | first |
 //! | [`Reset`] | listens to so many bytes, and breaks off | first |
 //! | [`LastWords`] | answers before it has read, and closes | first |
+//! | [`Script`] | does what a small text says | as the text says |
 //!
 //! A backend that refuses has no connection to behave on: see
 //! [`FakeBackend::refuse`](super::FakeBackend::refuse).
@@ -21,6 +22,7 @@ mod echo;
 mod half_close;
 mod last_words;
 mod reset;
+mod script;
 mod stall;
 
 pub use babble::Babble;
@@ -30,6 +32,7 @@ pub use echo::Echo;
 pub use half_close::HalfClose;
 pub use last_words::LastWords;
 pub use reset::Reset;
+pub use script::{Script, ScriptError, Unmet};
 pub use stall::Stall;
 
 use super::{Ending, Peer, Seen};
