@@ -282,9 +282,15 @@ impl Course {
         }
     }
 
-    /// Something went wrong. The first cause stands; what follows from it does not replace it.
+    /// Something went wrong. The first cause stands, and what follows from it does not replace it; but an order that
+    /// cut short what was still to be delivered is worth knowing.
     fn blame(&mut self, by: By, cause: &str) {
-        if self.blamed.is_none() {
+        if let Some(first) = &mut self.blamed {
+            if matches!(by, By::Proxy | By::Timeout) {
+                first.cause.push_str("; then ");
+                first.cause.push_str(cause);
+            }
+        } else {
             self.blamed = Some(Blame { by, phase: self.phase(), cause: cause.to_string() });
         }
     }

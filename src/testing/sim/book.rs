@@ -37,6 +37,8 @@ pub(super) struct Record {
     pub(super) saw: Option<Saw>,
     /// It left before it had seen the end: by a reset, by closing, by a failure of its own.
     pub(super) left: bool,
+    /// It stands still, so that a deadline has to end its connection.
+    pub(super) silent: bool,
 }
 
 /// The end of a stream, as a peer saw it.
@@ -142,6 +144,16 @@ impl Book {
         ended.map(|ended| (ended.code(), ended.clean)).collect()
     }
 
+    /// Whether a peer left before its end.
+    pub(super) fn left(&self, peer: usize) -> bool {
+        self.pages().peers[peer].left
+    }
+
+    /// Whether a peer's connection was accepted.
+    pub(super) fn is_served(&self, peer: usize) -> bool {
+        self.pages().peers[peer].conn.is_some()
+    }
+
     /// Checks, when all is over, what each promise says of the whole.
     pub(super) fn check(&self, report: &Report) {
         let mut pages = self.pages();
@@ -197,6 +209,9 @@ fn judge(ended: &Ended, calls: &Calls, client: &Record, backend: &Record) -> Opt
         if to.saw.is_some() && !to.left && !ours && !refused && to.received != read {
             return Some("what a peer had sent is delivered before the other learns of its loss");
         }
+    }
+    if ended.cause.contains("too long") && !(client.silent || backend.silent) {
+        return Some("nobody is timed out but who stands still");
     }
     if calls.received != [ended.from_client, ended.from_backend] {
         return Some("on_receive sees every byte");

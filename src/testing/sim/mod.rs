@@ -140,6 +140,8 @@ fn settings(world: &World) -> Config {
         listen: vec![Endpoint::Ip(([127, 0, 0, 1], 1).into())],
         backends: (0..backends).map(place).collect(),
         max_conn: 3 + world.roll(30),
+        // A day has as many ticks as it takes.
+        tick: Duration::from_secs(5),
         limits: Limits {
             chunk: 1 + world.roll(400),
             mailbox: 1 + world.roll(4),
@@ -151,7 +153,9 @@ fn settings(world: &World) -> Config {
 
 /// Owns the proxy: starts it, meddles with it, and stops it at some moment.
 async fn own(world: World, book: Book, config: Config, clients: usize, holders: Arc<AtomicUsize>) {
-    let fds = 4 + world.roll(2 * config.max_conn);
+    // Scarce now and then: fewer than the connections need.
+    let enough = 2 * config.max_conn + 2;
+    let fds = if world.chance(30) { 4 + world.roll(enough) } else { enough };
     world.lobby(|lobby| lobby.fd_limit = fds);
     for backend in &config.backends {
         let (world_of_it, book) = (world.clone(), book.clone());
@@ -170,8 +174,9 @@ async fn own(world: World, book: Book, config: Config, clients: usize, holders: 
     holders.store(idle, Ordering::Relaxed);
 
     let within = Duration::from_secs(20);
+    let early = world.chance(50);
     for number in 0..clients {
-        world.start("client", peers::client(world.clone(), book.clone(), number, within));
+        world.start("client", peers::client(world.clone(), book.clone(), number, within, !early));
     }
     let handle = proxy.handle();
     let (meddling, aborts) = (world.chance(30), world.chance(30));
@@ -196,9 +201,9 @@ async fn own(world: World, book: Book, config: Config, clients: usize, holders: 
             handle.abort().await;
         }
     });
-    let early = world.chance(50);
-    let most = if early { Duration::from_secs(25) } else { Duration::from_secs(4 * 3600) };
-    let stop = within / 2 + world.while_up_to(most);
+    // Long enough for every silent connection, each in its turn, to be timed out.
+    let late = Duration::from_secs(24 * 3600);
+    let stop = if early { within / 2 + world.while_up_to(within) } else { late };
     if early {
         world.count("fault: stopped early");
     }

@@ -12,7 +12,7 @@ use super::world::{Alarm, World};
 use crate::runtime::Listen;
 use crate::socket::{Chunk, Socket, advance};
 use crate::{Boxed, Endpoint};
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::future::poll_fn;
 use std::io::{self, ErrorKind};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -28,6 +28,8 @@ pub(super) struct Lobby {
     /// How many sockets the proxy may have open, and has.
     pub(super) fd_limit: usize,
     pub(super) fds: usize,
+    /// Clients that the network lost while they waited to be accepted.
+    pub(super) lost: BTreeSet<String>,
 }
 
 /// What a backend does with a socket that was accepted.
@@ -98,6 +100,7 @@ impl Listen for Listener {
         drop(queue);
         if self.world.chance(1) {
             self.world.count("fault: client gone before accept");
+            self.world.lobby(|lobby| lobby.lost.insert(client.to_string()));
             let_go(&self.world);
             return Err(ErrorKind::ConnectionAborted.into());
         }

@@ -10,14 +10,30 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// Connects after a while, and does what comes to its mind.
-pub(super) async fn client(world: World, book: Book, number: usize, within: Duration) {
+/// Connects after a while, and does what comes to its mind. If the proxy runs for long enough to serve all, it must be
+/// served.
+pub(super) async fn client(
+    world: World,
+    book: Book,
+    number: usize,
+    within: Duration,
+    serves_all: bool,
+) {
     let delay = world.while_up_to(within);
     world.sleep(delay).await;
     let endpoint = Endpoint::Name { host: format!("client-{number}"), port: 1 };
     let me = book.add_client(&endpoint);
+    let name = endpoint.to_string();
     match net::connect(&world, endpoint) {
-        Ok(socket) => live(&world, &book, me, socket, "client").await,
+        Ok(socket) => {
+            live(&world, &book, me, socket, "client").await;
+            let waited = !book.is_served(me) && !book.left(me);
+            if serves_all && waited && !world.lobby(|lobby| lobby.lost.contains(&name)) {
+                book.breaks(format!(
+                    "client {me} waited in the backlog, and was not served when a slot was free"
+                ));
+            }
+        }
         Err(_) => {
             world.count("client finds nobody");
             book.update(me, |record| record.left = true);
@@ -34,6 +50,9 @@ pub(super) fn backend(world: &World, book: &Book, conn: Option<ConnId>, socket: 
 
 /// The longest that a peer dawdles. Below every timeout, so that only who wants to is timed out.
 const DAWDLE: Duration = Duration::from_secs(2);
+
+/// Longer than every deadline together, and than the proxy runs.
+const SILENCE: Duration = Duration::from_secs(30 * 3600);
 
 async fn live(world: &World, book: &Book, me: usize, socket: Arc<dyn Socket>, who: &str) {
     let speech = if world.chance(15) { 0 } else { world.roll(4000) as u64 };
@@ -119,7 +138,20 @@ async fn leave(world: &World, book: &Book, me: usize, socket: Arc<dyn Socket>, w
         }
         _ => {
             world.count(&format!("fault: {who} falls silent"));
-            world.sleep(Duration::from_secs(3 * 3600)).await;
+            book.update(me, |record| record.silent = true);
+            world.sleep(SILENCE).await;
+            // Its deadline has passed long since: what is left to read ends.
+            loop {
+                match race(recv(&*socket), world.sleep(DAWDLE * 60)).await {
+                    Either::A(Ok(Some(chunk))) => book.received(me, &chunk),
+                    Either::A(_) => return,
+                    Either::B(()) if !book.is_served(me) => return,
+                    Either::B(()) => {
+                        let promise = "stood still, and its connection was not ended";
+                        return book.breaks(format!("peer {me} {promise}"));
+                    }
+                }
+            }
         }
     }
 }
