@@ -37,7 +37,7 @@ pub(super) struct Record {
     pub(super) saw: Option<Saw>,
     /// It left before it had seen the end: by a reset, by closing, by a failure of its own.
     pub(super) left: bool,
-    /// It stands still, so that a deadline has to end its connection.
+    /// It dawdles or stands still, so that a deadline may have to end its connection.
     pub(super) silent: bool,
 }
 

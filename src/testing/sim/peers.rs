@@ -58,6 +58,10 @@ async fn live(world: &World, book: &Book, me: usize, socket: Arc<dyn Socket>, wh
     let speech = if world.chance(15) { 0 } else { world.roll(4000) as u64 };
     let wild = world.chance(30);
     let lazy = world.chance(20);
+    // What has arrived and is not read looks, from the proxy, as if nothing moved.
+    book.update(me, |record| record.silent = lazy);
+    // Ends its sending only when it has heard all. Were both so, they would wait for each other.
+    let polite = who == "client" && world.chance(40);
     let (mut done, mut mute, mut heard) = (false, false, false);
     while !(done && heard) {
         if wild && world.chance(3) {
@@ -73,6 +77,8 @@ async fn live(world: &World, book: &Book, me: usize, socket: Arc<dyn Socket>, wh
             let sent = book.sent(me);
             if sent < speech && !mute {
                 mute = !say(world, book, me, &*socket, speech).await;
+            } else if polite && !heard && !mute {
+                heard = listen(world, book, me, &*socket).await;
             } else if mute {
                 // It cannot speak any more, but may still be told something.
                 done = true;

@@ -59,3 +59,17 @@ impl Log for Tracer {
 
     fn flush(&self) {}
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_same_seed_gives_the_same_trace_to_the_byte() {
+        let (first, again) = (traced(5), traced(5));
+        assert_eq!(first.outcome, again.outcome);
+        assert_eq!(first.trace, again.trace);
+        assert!(first.trace.contains(" backend_writer: wrote "), "{}", first.trace);
+        assert_ne!(first.trace, traced(6).trace);
+    }
+}
