@@ -265,7 +265,11 @@ impl Course {
             let [client, backend] = sockets;
             let socket = if side == Side::Client { client } else { backend };
             // With the crew gone, an event can only be an order, and that is not to wait.
-            race(socket.delivered(), self.event(crew)).await;
+            if let Either::B(Event::Order(by, cause)) =
+                race(socket.delivered(), self.event(crew)).await
+            {
+                self.blame(by, cause);
+            }
         }
         finished.len() == 2
     }

@@ -49,7 +49,7 @@ pub(crate) struct Flags {
     size: Option<usize>,
 
     /// how long drip is silent before each (default 100ms)
-    #[argh(option, arg_name = "TIME", from_str_fn(duration))]
+    #[argh(option, arg_name = "TIME", from_str_fn(drip_pause))]
     every: Option<Duration>,
 
     /// how often drip speaks (default until the client has gone)
@@ -118,6 +118,15 @@ impl fmt::Display for Name {
 
 fn whole(text: &str) -> Result<usize, String> {
     text.parse().map_err(|_| format!("{text:?} is not a whole number; write for example 10"))
+}
+
+fn drip_pause(text: &str) -> Result<Duration, String> {
+    match duration(text)? {
+        time if time < Duration::from_millis(1) => {
+            Err(format!("{text} is no pause; use 1ms or more"))
+        }
+        time => Ok(time),
+    }
 }
 
 fn drop_size(text: &str) -> Result<usize, String> {

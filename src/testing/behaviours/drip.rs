@@ -2,6 +2,7 @@ use super::{Behaviour, listen_to_end};
 use crate::Boxed;
 use crate::runtime::{AsyncStd, Runtime};
 use crate::testing::{Peer, Seen};
+use futures_lite::future::yield_now;
 use std::time::Duration;
 
 /// Speaks a little at a time, then ends its sending and reads on. It reads nothing while it drips.
@@ -23,6 +24,8 @@ impl Behaviour for Drip {
                 if peer.try_send(&self.bytes).await.is_err() {
                     break;
                 }
+                // A time of nothing is over at once, and the peer may take all: the others must get their turn.
+                yield_now().await;
             }
             peer.fin();
             listen_to_end(peer, Seen::default()).await

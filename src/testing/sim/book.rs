@@ -3,6 +3,7 @@
 use crate::{By, ConnId, Ended, Endpoint, Events, Report, Side};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 /// The book of one run. Clones are the same book.
 #[derive(Clone, Default)]
@@ -18,8 +19,6 @@ struct Pages {
     calls: BTreeMap<ConnId, Calls>,
     started: u32,
     stopped: u32,
-    /// The owner has begun to end connections before their time.
-    cutting: bool,
     broken: Option<String>,
 }
 
@@ -53,8 +52,6 @@ pub(super) enum Saw {
 struct Calls {
     received: [u64; 2],
     ended: Option<Ended>,
-    /// It may have been ended by the owner, whatever the first cause was.
-    cut: bool,
 }
 
 /// The byte at a place of what a peer sends: another stream for each, so that a byte that goes astray shows.
@@ -126,11 +123,6 @@ impl Book {
         self.pages().breaks(promise);
     }
 
-    /// From now on the owner may end any connection before its time.
-    pub(super) fn cut(&self) {
-        self.pages().cutting = true;
-    }
-
     /// How many connections are open, as `Events` was told.
     pub(super) fn open(&self) -> usize {
         let pages = self.pages();
@@ -186,6 +178,9 @@ impl Book {
     }
 }
 
+/// The idle timeout of every run.
+const IDLE: Duration = Duration::from_secs(3600);
+
 /// The promise that a connection broke, if one.
 fn judge(ended: &Ended, calls: &Calls, client: &Record, backend: &Record) -> Option<&'static str> {
     let requests = (client, ended.from_client, ended.to_backend, backend);
@@ -204,11 +199,15 @@ fn judge(ended: &Ended, calls: &Calls, client: &Record, backend: &Record) -> Opt
         }
         // Whoever reads to the end gets all that the proxy had read of the other, whatever became of that other,
         // unless the proxy was told to stop or a deadline passed.
-        let ours = matches!(ended.by, By::Proxy | By::Timeout) || calls.cut;
+        let ours = matches!(ended.by, By::Proxy | By::Timeout) || ended.cause.contains("; then ");
         let refused = ended.backend.is_none();
         if to.saw.is_some() && !to.left && !ours && !refused && to.received != read {
             return Some("what a peer had sent is delivered before the other learns of its loss");
         }
+    }
+    // Once for what moves last, and once for what it lets move.
+    if ended.lasted > 2 * IDLE {
+        return Some("a connection on which nothing moves is ended by its deadline");
     }
     if ended.cause.contains("too long") && !(client.silent || backend.silent) {
         return Some("nobody is timed out but who stands still");
@@ -270,11 +269,9 @@ impl Events for Book {
     fn on_close(&self, ended: &Ended) {
         let mut pages = self.pages();
         let conn = ended.conn;
-        let cutting = pages.cutting;
         let fits = match pages.calls.get_mut(&conn) {
             Some(calls) if calls.ended.is_none() => {
                 calls.ended = Some(ended.clone());
-                calls.cut = cutting;
                 true
             }
             _ => false,

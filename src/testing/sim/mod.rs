@@ -164,6 +164,8 @@ async fn own(world: World, book: Book, config: Config, clients: usize, holders: 
         world.lobby(|lobby| lobby.add_backend(backend, Arc::new(serve)));
     }
     let runtime: Arc<dyn Runtime> = Arc::new(world.clone());
+    let polite = if world.chance(50) { "client" } else { "backend" };
+    world.lobby(|lobby| lobby.polite = polite);
     let building = Proxy::builder().config(config).events(book.clone()).runtime(runtime);
     let proxy = match building.bind().await {
         Ok(proxy) => proxy,
@@ -180,7 +182,7 @@ async fn own(world: World, book: Book, config: Config, clients: usize, holders: 
     }
     let handle = proxy.handle();
     let (meddling, aborts) = (world.chance(30), world.chance(30));
-    let (meddler, note) = (world.clone(), book.clone());
+    let meddler = world.clone();
     world.start("meddler", async move {
         if meddling {
             for _ in 0..meddler.roll(4) {
@@ -188,7 +190,6 @@ async fn own(world: World, book: Book, config: Config, clients: usize, holders: 
                 meddler.sleep(pause).await;
                 if let Some(listed) = handle.list().await.first() {
                     meddler.count("fault: ended by order");
-                    note.cut();
                     handle.end(listed.conn).await;
                 }
             }
@@ -197,7 +198,6 @@ async fn own(world: World, book: Book, config: Config, clients: usize, holders: 
             let pause = Duration::from_secs(15) + meddler.while_up_to(Duration::from_secs(30));
             meddler.sleep(pause).await;
             meddler.count("fault: aborted by order");
-            note.cut();
             handle.abort().await;
         }
     });
@@ -207,11 +207,6 @@ async fn own(world: World, book: Book, config: Config, clients: usize, holders: 
     if early {
         world.count("fault: stopped early");
     }
-    let shutdown = async {
-        world.sleep(stop).await;
-        // The drain timeout may end what is left.
-        book.cut();
-    };
-    let report = proxy.run(shutdown).await;
+    let report = proxy.run(world.sleep(stop)).await;
     book.check(&report);
 }

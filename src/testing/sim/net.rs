@@ -7,6 +7,8 @@
 //! A send takes any part of what it is given, and a recv gives any part of what has arrived. The courier comes after a
 //! while, carries any part of the flight, and no more than the receiver has room for. A reset destroys the flight of
 //! whoever resets, and what has arrived can still be read: so a proxy that resets too early loses bytes here, too.
+//!
+//! Not modelled: a backend that accepts while the proxy has given up dialling it, and sockets that seem ready and are not.
 
 use super::world::{Alarm, World};
 use crate::runtime::Listen;
@@ -28,6 +30,8 @@ pub(super) struct Lobby {
     /// How many sockets the proxy may have open, and has.
     pub(super) fd_limit: usize,
     pub(super) fds: usize,
+    /// The side whose peers may wait for the other to end first.
+    pub(super) polite: &'static str,
     /// Clients that the network lost while they waited to be accepted.
     pub(super) lost: BTreeSet<String>,
 }

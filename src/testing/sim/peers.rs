@@ -61,7 +61,7 @@ async fn live(world: &World, book: &Book, me: usize, socket: Arc<dyn Socket>, wh
     // What has arrived and is not read looks, from the proxy, as if nothing moved.
     book.update(me, |record| record.silent = lazy);
     // Ends its sending only when it has heard all. Were both so, they would wait for each other.
-    let polite = who == "client" && world.chance(40);
+    let polite = who == world.lobby(|lobby| lobby.polite) && world.chance(40);
     let (mut done, mut mute, mut heard) = (false, false, false);
     while !(done && heard) {
         if wild && world.chance(3) {

@@ -16,18 +16,20 @@ pub struct Traced {
     pub trace: String,
 }
 
-/// Simulates one run, and keeps what the actors log at trace level. Takes over the logger of the process.
+/// Simulates one run, and keeps what the actors log at trace level. Takes over the logger of the process, and its level
+/// while it runs; if the process has a logger already, the trace stays empty.
 pub fn traced(seed: u64) -> Traced {
     static START: Once = Once::new();
     START.call_once(|| {
-        // Another logger that was there first keeps its place, and the trace stays empty.
+        // An error means that there is another logger.
         let _ = log::set_logger(&Tracer);
     });
     let world = World::new(seed);
     TRACE.with_borrow_mut(|trace| *trace = Some((world.clone(), String::new())));
+    let level = log::max_level();
     log::set_max_level(LevelFilter::Trace);
     let outcome = simulate(&world);
-    log::set_max_level(LevelFilter::Off);
+    log::set_max_level(level);
     let trace = TRACE.take().map(|(_, trace)| trace).unwrap_or_default();
     world.clear();
     Traced { outcome: outcome.map_err(|promise| Broken { seed, promise }), trace }

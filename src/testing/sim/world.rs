@@ -16,12 +16,12 @@ use crate::{Boxed, ConnId, Endpoint};
 use async_task::Runnable;
 use std::collections::BTreeMap;
 use std::fmt;
-use std::future::poll_fn;
 use std::io;
 use std::net::SocketAddr;
+use std::pin::Pin;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::{Poll, Waker};
+use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
 /// The simulated world. Clones are the same world.
@@ -68,6 +68,7 @@ pub(super) struct Label {
 pub type Tally = BTreeMap<String, u64>;
 
 /// Why a run was given up.
+#[derive(Debug)]
 pub(super) enum Stuck {
     /// Nobody can run and no alarm is set.
     Waiting,
@@ -105,6 +106,10 @@ impl World {
 
     fn state(&self) -> MutexGuard<'_, State> {
         self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn ready(&self) -> MutexGuard<'_, Vec<Runnable<Label>>> {
+        self.0.ready.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn alive(&self) -> MutexGuard<'_, BTreeMap<usize, Label>> {
@@ -164,13 +169,14 @@ impl World {
         self.state().buffers.clone()
     }
 
-    /// Sets an alarm.
-    pub(super) fn alarm(&self, after: Duration, alarm: Alarm) {
+    /// Sets an alarm; gives what it is known by.
+    pub(super) fn alarm(&self, after: Duration, alarm: Alarm) -> (Duration, u64) {
         let mut state = self.state();
         let at = state.now + after;
         state.next_alarm += 1;
-        let number = state.next_alarm;
-        state.alarms.insert((at, number), alarm);
+        let key = (at, state.next_alarm);
+        state.alarms.insert(key, alarm);
+        key
     }
 
     /// Starts a task that is none of the proxy's: a peer of the test.
@@ -183,10 +189,14 @@ impl World {
     }
 
     /// Runs everything until nobody is left, checking `always` after each step.
-    pub(super) fn run(&self, mut always: impl FnMut(&World)) -> Result<(), Stuck> {
+    pub(super) fn run(&self, always: impl FnMut(&World)) -> Result<(), Stuck> {
+        self.run_for(STEPS, always)
+    }
+
+    fn run_for(&self, steps: u64, mut always: impl FnMut(&World)) -> Result<(), Stuck> {
         loop {
             let next = {
-                let mut ready = self.0.ready.lock().unwrap_or_else(PoisonError::into_inner);
+                let mut ready = self.ready();
                 match ready.len() {
                     0 => None,
                     count => {
@@ -199,7 +209,7 @@ impl World {
                         let who =
                             label.name.len() as u64 + (u64::from(label.name.as_bytes()[0]) << 8);
                         state.digest = mix(state.digest, (place as u64) << 32 | conn << 16 | who);
-                        if state.steps > STEPS {
+                        if state.steps > steps {
                             return Err(Stuck::Endless);
                         }
                         Some(ready.swap_remove(place))
@@ -243,12 +253,18 @@ impl World {
     }
 
     /// Drops what still runs, so that a run that was given up leaves nothing behind.
+    ///
+    /// What is dropped wakes others and sets alarms, so nothing is locked meanwhile, and it takes more than one round.
     pub(super) fn clear(&self) {
-        self.0.ready.lock().unwrap_or_else(PoisonError::into_inner).clear();
-        let alarms = std::mem::take(&mut self.state().alarms);
-        drop(alarms);
-        let lobby = std::mem::take(&mut self.state().lobby);
-        drop(lobby);
+        loop {
+            let ready = std::mem::take(&mut *self.ready());
+            let alarms = std::mem::take(&mut self.state().alarms);
+            let lobby = std::mem::take(&mut self.state().lobby);
+            if ready.is_empty() && alarms.is_empty() {
+                return;
+            }
+            drop((ready, alarms, lobby));
+        }
     }
 }
 
@@ -286,21 +302,7 @@ impl Runtime for World {
     }
 
     fn sleep(&self, time: Duration) -> Boxed<'static, ()> {
-        let world = self.clone();
-        let until = self.time() + time;
-        let mut set: Option<Waker> = None;
-        Box::pin(poll_fn(move |cx| {
-            let now = world.time();
-            if now >= until {
-                return Poll::Ready(());
-            }
-            // One alarm for each waker, however often it is polled.
-            if !set.as_ref().is_some_and(|set| set.will_wake(cx.waker())) {
-                set = Some(cx.waker().clone());
-                world.alarm(until - now, Alarm::Wake(cx.waker().clone()));
-            }
-            Poll::Pending
-        }))
+        Box::pin(Sleep { world: self.clone(), until: self.time() + time, alarm: None })
     }
 
     fn resolve<'a>(&'a self, _: &'a str, _: u16) -> Boxed<'a, io::Result<Vec<SocketAddr>>> {
@@ -318,6 +320,48 @@ impl Runtime for World {
         _: &'a Options,
     ) -> Boxed<'a, io::Result<Arc<dyn Socket>>> {
         Box::pin(dial(self.clone(), endpoint.clone()))
+    }
+}
+
+/// A wait for a time. Dropped, it wakes nobody any more, like a real timer: a task that is woken by accident would hide
+/// that the wakeup it needs never comes.
+struct Sleep {
+    world: World,
+    until: Duration,
+    alarm: Option<((Duration, u64), Waker)>,
+}
+
+impl Future for Sleep {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let now = self.world.time();
+        if now >= self.until {
+            return Poll::Ready(());
+        }
+        // One alarm for each waker, however often it is polled.
+        if !self.alarm.as_ref().is_some_and(|(_, set)| set.will_wake(cx.waker())) {
+            self.forget();
+            let key = self.world.alarm(self.until - now, Alarm::Wake(cx.waker().clone()));
+            self.alarm = Some((key, cx.waker().clone()));
+        }
+        Poll::Pending
+    }
+}
+
+impl Sleep {
+    fn forget(&mut self) {
+        if let Some((key, _)) = self.alarm.take() {
+            let forgotten = self.world.state().alarms.remove(&key);
+            // It may hold the last of a task: dropped when nothing is locked.
+            drop(forgotten);
+        }
+    }
+}
+
+impl Drop for Sleep {
+    fn drop(&mut self) {
+        self.forget();
     }
 }
 
@@ -349,5 +393,54 @@ impl fmt::Display for Label {
             Some(conn) => write!(f, "{} of connection {conn}", self.name),
             None => f.write_str(self.name),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use async_channel::bounded;
+    use std::future::pending;
+
+    #[test]
+    fn a_run_that_spins_is_given_up_and_leaves_nothing_behind() {
+        let world = World::new(1);
+        let (sender, receiver) = bounded::<()>(1);
+        world.start("waits for what the other drops", async move {
+            let _ = receiver.recv().await;
+        });
+        world.start("spins", async move {
+            let _sender = sender;
+            loop {
+                futures_lite::future::yield_now().await;
+            }
+        });
+        let ran = world.run_for(1000, |_| {});
+        assert!(matches!(ran, Err(Stuck::Endless)));
+        world.clear();
+        assert!(world.waiting().is_empty(), "{:?}", world.waiting());
+    }
+
+    #[test]
+    fn a_run_in_which_nobody_can_go_on_says_who_waits() {
+        let world = World::new(1);
+        world.start("waits for ever", pending());
+        assert!(matches!(world.run(|_| {}), Err(Stuck::Waiting)));
+        assert_eq!(world.waiting(), ["waits for ever"]);
+    }
+
+    #[test]
+    fn time_passes_only_when_nobody_can_run_and_a_dropped_sleep_wakes_nobody() {
+        let world = World::new(1);
+        let inner = world.clone();
+        world.start("sleeps", async move {
+            let mut long = inner.sleep(Duration::from_secs(9));
+            assert!(futures_lite::future::poll_once(&mut long).await.is_none());
+            drop(long);
+            inner.sleep(Duration::from_secs(2)).await;
+            assert_eq!(inner.time(), Duration::from_secs(2));
+        });
+        assert!(world.run(|_| {}).is_ok());
+        assert_eq!(world.time(), Duration::from_secs(2));
     }
 }
