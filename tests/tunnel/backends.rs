@@ -6,8 +6,8 @@ use std::convert::Infallible;
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
-use trunkline::testing::{Ending, FakeBackend, Harness, MemoryConnect, block_on};
-use trunkline::{Boxed, By, Connect, Endpoint, Phase, Side, Socket};
+use trunkline::testing::{Ending, FakeBackend, Harness, MemoryConnect, RunningBackend, block_on};
+use trunkline::{Boxed, By, Config, Connect, Endpoint, Phase, Side, Socket};
 
 #[test]
 fn clients_are_spread_over_the_backends_in_turn() {
@@ -165,6 +165,15 @@ impl Place {
     fn socket(&self, name: &str) -> Endpoint {
         Endpoint::Unix(self.0.join(name))
     }
+
+    /// A proxy that listens here, before that backend.
+    fn harness(&self, backend: &RunningBackend) -> Harness {
+        let set = |config: &mut Config| {
+            config.listen = vec![self.socket("proxy")];
+            config.backends = vec![backend.endpoint().clone()];
+        };
+        Harness::builder().with(set).start()
+    }
 }
 
 impl Drop for Place {
@@ -177,12 +186,7 @@ impl Drop for Place {
 fn unix_sockets_carry_both_sides_and_their_half_closes() {
     let place = Place::new("both");
     let backend = FakeBackend::echo().listen_at(place.socket("backend"));
-    let harness = Harness::builder()
-        .with(|config| {
-            config.listen = vec![place.socket("proxy")];
-            config.backends = vec![backend.endpoint().clone()];
-        })
-        .start();
+    let harness = place.harness(&backend);
     block_on(async {
         let mut client = harness.client().await;
         client.send(b"hello").await;
@@ -217,12 +221,7 @@ fn a_unix_path_where_nobody_listens_refuses() {
 fn an_abort_over_unix_sockets_looks_like_an_end_to_the_peers_and_not_to_the_log() {
     let place = Place::new("abort");
     let backend = FakeBackend::by_hand().listen_at(place.socket("backend"));
-    let harness = Harness::builder()
-        .with(|config| {
-            config.listen = vec![place.socket("proxy")];
-            config.backends = vec![backend.endpoint().clone()];
-        })
-        .start();
+    let harness = place.harness(&backend);
     block_on(async {
         let mut client = harness.client().await;
         let mut peer = backend.accept().await;
