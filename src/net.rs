@@ -52,7 +52,7 @@ impl Stream {
     pub(crate) async fn dial(endpoint: &Endpoint, options: &Options) -> io::Result<Stream> {
         let (domain, address) = address_of(endpoint)?;
         let socket = socket2::Socket::new(domain, Type::STREAM.nonblocking(), None)?;
-        prepare(&socket, options.keepalive)?;
+        prepare(&socket, domain, options.keepalive)?;
         let mut started = socket.connect(&address);
         // A unix socket's connect does not go on in the background: while the backlog is full it says "again" (unix(7)).
         while let Err(error) = &started
@@ -252,7 +252,7 @@ impl Listener {
         let (domain, address) = address_of(endpoint)?;
         let socket = socket2::Socket::new(domain, Type::STREAM.nonblocking(), None)?;
         // Accepted sockets inherit all of this (socket(7)), which saves the calls for each of them.
-        prepare(&socket, options.socket.keepalive)?;
+        prepare(&socket, domain, options.socket.keepalive)?;
         let file = match endpoint {
             Endpoint::Unix(path) => {
                 bind_file(&socket, &address, path)?;
@@ -367,9 +367,13 @@ fn address_of(endpoint: &Endpoint) -> io::Result<(Domain, SockAddr)> {
 }
 
 /// Arms the socket (see [`Socket`]) and sets what every socket has.
-fn prepare(socket: &socket2::Socket, keepalive: Option<Keepalive>) -> io::Result<()> {
+fn prepare(
+    socket: &socket2::Socket,
+    domain: Domain,
+    keepalive: Option<Keepalive>,
+) -> io::Result<()> {
     socket.set_linger(Some(Duration::ZERO))?;
-    if !is_tcp(socket) {
+    if domain == Domain::UNIX {
         return Ok(());
     }
     socket.set_tcp_nodelay(true)?;

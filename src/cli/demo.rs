@@ -37,7 +37,7 @@ pub(crate) fn run(flags: Flags) -> Done {
     };
     log::set_logger(&WATCH).map_err(|_| Failure::Runtime("a log is running already".into()))?;
     let backend = demo_backend::start().map_err(failed("cannot start the demo's backend"))?;
-    let mut orders = Orders::new().map_err(failed("cannot take signals"))?;
+    let mut orders = Orders::new()?;
     let (closing, closed) = mpsc::sync_channel(1);
     let proxy = block_on(bind(backend, Closing(closing)))
         .map_err(|error| Failure::Runtime(error.to_string()))?;

@@ -144,8 +144,7 @@ pub(crate) fn run(flags: Flags) -> Done {
     let cast = flags.cast()?;
     fd_limit::raise();
     trunkline::set_threads(1);
-    let mut orders =
-        Orders::new().map_err(|error| Failure::Runtime(format!("cannot take signals: {error}")))?;
+    let mut orders = Orders::new()?;
     let (lines, printed) = print_lines();
     let file = match &flags.behaviour {
         Name::Script(file) => format!("{file} "),

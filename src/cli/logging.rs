@@ -13,6 +13,7 @@
 use super::Failure;
 use log::LevelFilter;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::retry_on_intr;
 use rustix::pipe::{PipeFlags, fcntl_setpipe_size, pipe_with};
 use rustix::stdio::dup2_stdout;
 use serde_json::{Map, Value};
@@ -278,8 +279,8 @@ const PATIENCE: Duration = Duration::from_secs(1);
 fn is_writable(out: &File, patience: Duration) -> io::Result<bool> {
     let mut asked = [PollFd::new(out, PollFlags::OUT)];
     let patience = Timespec { tv_sec: patience.as_secs() as _, tv_nsec: 0 };
-    // A reader that has gone counts as writable too: the write then says so.
-    Ok(poll(&mut asked, Some(&patience))? > 0)
+    // A reader that has gone counts as writable too: the write then says so. A signal begins the wait anew.
+    Ok(retry_on_intr(|| poll(&mut asked, Some(&patience)))? > 0)
 }
 
 /// `2026-11-24T10:00:00.000Z INFO  connection: closed conn=1 client=127.0.0.1:5000`

@@ -27,8 +27,7 @@ pub(crate) fn run(flags: Flags) -> Done {
 }
 
 async fn serve(config: Config, log: &logging::Log, warning: Option<String>) -> Done {
-    let failed = |error| Failure::Runtime(format!("cannot take signals: {error}"));
-    let mut orders = Orders::new().map_err(failed)?;
+    let mut orders = Orders::new()?;
     let drained = Arc::new(Drained::default());
     let backends: Vec<String> = config.backends.iter().map(ToString::to_string).collect();
     let proxy = Proxy::builder().config(config).events(Arc::clone(&drained)).bind().await;

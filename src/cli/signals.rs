@@ -1,8 +1,9 @@
 //! What a signal means.
 
+use super::Failure;
 use async_signal::{Signal, Signals};
 use futures_lite::StreamExt;
-use std::io;
+use trunkline::units::show_error;
 
 /// What an operator asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -17,8 +18,11 @@ pub(crate) enum Order {
 pub(crate) struct Orders(Signals);
 
 impl Orders {
-    pub(crate) fn new() -> io::Result<Self> {
-        Signals::new([Signal::Term, Signal::Int, Signal::Hup]).map(Orders)
+    pub(crate) fn new() -> Result<Self, Failure> {
+        let signals = Signals::new([Signal::Term, Signal::Int, Signal::Hup]);
+        let failed =
+            |error| Failure::Runtime(format!("cannot take signals: {}", show_error(&error)));
+        signals.map(Orders).map_err(failed)
     }
 
     /// The next order. It never ends: a signal pipe that breaks leaves the process to SIGKILL.

@@ -18,7 +18,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::future::poll_fn;
 use std::io::{self, ErrorKind};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
@@ -108,7 +108,7 @@ impl Listen for Listener {
             let_go(&self.world);
             return Err(ErrorKind::ConnectionAborted.into());
         }
-        Ok((counted(&self.world, end), client))
+        Ok((charge(end, Fd(self.world.clone())), client))
     }
 
     fn poll_waiting(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -159,7 +159,7 @@ pub(super) async fn dial(world: World, backend: Endpoint) -> io::Result<Arc<dyn 
 fn accepted(world: &World, backend: &Backend, fd: Fd) -> Arc<dyn Socket> {
     let (ours, theirs) = pair(world);
     (backend.serve)(theirs);
-    Arc::new(Counted { end: ours, _fd: fd })
+    charge(ours, fd)
 }
 
 async fn sleep(world: &World, time: Duration) {
@@ -193,44 +193,11 @@ fn let_go(world: &World) {
     world.lobby(|lobby| lobby.fds -= 1);
 }
 
-fn counted(world: &World, end: Arc<End>) -> Arc<dyn Socket> {
-    Arc::new(Counted { end, _fd: Fd(world.clone()) })
-}
-
-/// A socket of the proxy's, which costs a file descriptor.
-struct Counted {
-    end: Arc<End>,
-    _fd: Fd,
-}
-
-impl Socket for Counted {
-    fn poll_recv(&self, cx: &mut Context<'_>) -> Poll<io::Result<Option<Chunk>>> {
-        self.end.poll_recv(cx)
-    }
-
-    fn poll_send(
-        &self,
-        cx: &mut Context<'_>,
-        chunks: &mut VecDeque<Chunk>,
-    ) -> Poll<io::Result<usize>> {
-        self.end.poll_send(cx, chunks)
-    }
-
-    fn shutdown_write(&self) -> io::Result<()> {
-        self.end.shutdown_write()
-    }
-
-    fn pending(&self) -> usize {
-        self.end.pending()
-    }
-
-    fn delivered(&self) -> Boxed<'_, ()> {
-        self.end.delivered()
-    }
-
-    fn disarm(&self) {
-        self.end.disarm();
-    }
+/// Makes an end one of the proxy's, which costs a file descriptor until it is dropped.
+fn charge(end: Arc<End>, fd: Fd) -> Arc<dyn Socket> {
+    // An end is handed to the proxy once.
+    let _ = end.fd.set(fd);
+    end
 }
 
 /// One end of a connection.
@@ -239,6 +206,8 @@ struct End {
     wire: Arc<Mutex<Wire>>,
     me: usize,
     armed: AtomicBool,
+    /// Set if it is the proxy's.
+    fd: OnceLock<Fd>,
 }
 
 /// Both directions: what the first end sends, and what the second does.
@@ -269,7 +238,7 @@ fn pair(world: &World) -> (Arc<End>, Arc<End>) {
     let wire = Arc::<Mutex<Wire>>::default();
     let end = |me| {
         let (world, wire) = (world.clone(), Arc::clone(&wire));
-        Arc::new(End { world, wire, me, armed: AtomicBool::new(true) })
+        Arc::new(End { world, wire, me, armed: AtomicBool::new(true), fd: OnceLock::new() })
     };
     (end(0), end(1))
 }
@@ -357,10 +326,6 @@ impl End {
         wake(wakers);
         world.count("reset arrives");
     }
-
-    fn is_dead(wire: &Wire, me: usize) -> bool {
-        wire.reset[me]
-    }
 }
 
 impl Socket for End {
@@ -406,7 +371,7 @@ impl Socket for End {
     ) -> Poll<io::Result<usize>> {
         let part = self.world.roll(ROOM) + 1;
         let mut state = lock(&self.wire);
-        if Self::is_dead(&state, self.me) || state.lanes[self.me].fin_sent {
+        if state.reset[self.me] || state.lanes[self.me].fin_sent {
             state.failed[self.me] = true;
             return Poll::Ready(Err(ErrorKind::BrokenPipe.into()));
         }
@@ -431,7 +396,7 @@ impl Socket for End {
 
     fn shutdown_write(&self) -> io::Result<()> {
         let mut state = lock(&self.wire);
-        if Self::is_dead(&state, self.me) {
+        if state.reset[self.me] {
             state.failed[self.me] = true;
             return Err(ErrorKind::NotConnected.into());
         }
@@ -448,7 +413,7 @@ impl Socket for End {
     fn delivered(&self) -> Boxed<'_, ()> {
         Box::pin(poll_fn(|cx| {
             let mut state = lock(&self.wire);
-            if Self::is_dead(&state, self.me) || state.lanes[self.me].flight.is_empty() {
+            if state.reset[self.me] || state.lanes[self.me].flight.is_empty() {
                 return Poll::Ready(());
             }
             state.lanes[self.me].delivered = Some(cx.waker().clone());
