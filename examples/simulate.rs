@@ -63,6 +63,13 @@ const FAULTS: &[&str] = &[
     "fault: short write",
     "fault: stall on the wire",
     "fault: stopped early",
+    "fault: toxic bandwidth",
+    "fault: toxic latency",
+    "fault: toxic limit_data",
+    "fault: toxic reset_peer",
+    "fault: toxic slicer",
+    "fault: toxic slow_close",
+    "fault: toxic timeout",
 ];
 
 /// Fewer seeds than this need not show every fault.

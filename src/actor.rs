@@ -7,6 +7,7 @@ use crate::ConnId;
 use crate::runtime::{Runtime, Task};
 use futures_lite::FutureExt;
 use std::any::Any;
+use std::future::poll_fn;
 use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
@@ -63,6 +64,24 @@ impl<T> Future for Running<T> {
         // Without an exit the task was dropped from outside, which only the end of the runtime does.
         Poll::Ready(exit.unwrap_or(Err(Panicked)))
     }
+}
+
+/// The next of these actors to end, which is taken from the list; waits for ever if there is none.
+pub(crate) async fn first<K: Copy, T>(
+    running: &mut Vec<(K, Running<T>)>,
+) -> (K, Result<T, Panicked>) {
+    poll_fn(|cx| {
+        for place in 0..running.len() {
+            let (which, actor) = &mut running[place];
+            let which = *which;
+            if let Poll::Ready(exit) = Pin::new(actor).poll(cx) {
+                drop(running.swap_remove(place));
+                return Poll::Ready((which, exit));
+            }
+        }
+        Poll::Pending
+    })
+    .await
 }
 
 /// The actor panicked. It was logged where it happened.

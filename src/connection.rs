@@ -28,6 +28,8 @@
 //!    system does not have yet.
 //! 6. **No backend.** client_reader is cancelled and the client is reset.
 //! 7. **An order, a deadline, a panic.** All four are cancelled and both peers are reset.
+//! 8. **A cut**, which only a fault that was ordered makes: its direction ends as ordered, what the other peer had sent
+//!    until then is delivered too, and both peers see the end that was ordered: a clean one, or a reset.
 
 use crate::actor::{self, Panicked, Running};
 use crate::backend_reader::BackendReader;
@@ -40,16 +42,13 @@ use crate::proxy::Route;
 use crate::runtime::{Either, race};
 use crate::slots::Slot;
 use crate::socket::Socket;
-use crate::tunnel::{Exit, Post};
+use crate::tunnel::{self, Cut, Exit, Post};
 use crate::units::show_error;
 use crate::{
-    By, ConnId, Ended, Endpoint, Phase, Side, backend_reader, backend_writer, client_reader,
+    Boxed, By, ConnId, Ended, Endpoint, Phase, Side, backend_reader, backend_writer, client_reader,
     client_writer, directory,
 };
-use std::future::poll_fn;
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::Poll;
 use std::time::{Duration, Instant};
 
 pub(crate) const NAME: &str = "connection";
@@ -141,6 +140,8 @@ impl Course {
         let capacity = route.config.limits.mailbox;
         let (to_backend, backend_mailbox) = mailbox(capacity);
         let (to_client, client_mailbox) = mailbox(capacity);
+        let (to_backend, backend_detour) = self.detour(Side::Backend, to_backend);
+        let (to_client, client_detour) = self.detour(Side::Client, to_client);
 
         // The client is read before the backend is there: its first bytes wait in the mailbox.
         let mut crew = Crew::default();
@@ -168,15 +169,38 @@ impl Course {
             post: self.post(),
         };
         crew.start(&route, self.conn, Role::ClientWriter, writer.run());
+        for (role, detour) in
+            [(Role::BackendDetour, backend_detour), (Role::ClientDetour, client_detour)]
+        {
+            if let Some(detour) = detour {
+                crew.start(&route, self.conn, role, detour);
+            }
+        }
 
-        let clean = self.supervise(&mut crew, [&client, &backend]).await;
-        if clean {
-            client.disarm();
-            backend.disarm();
-        } else {
+        let sockets = [&client, &backend];
+        let outcome = self.supervise(&mut crew, sockets).await;
+        if outcome != Outcome::Clean {
             self.undelivered = client.pending() + backend.pending();
         }
-        clean
+        if outcome != Outcome::Broken {
+            sockets.iter().for_each(|socket| socket.disarm());
+        }
+        outcome == Outcome::Clean
+    }
+
+    /// Where the reader that feeds the writer towards `to` is to send, and the detour's actor if there is one.
+    fn detour(
+        &self,
+        to: Side,
+        writer: Address<tunnel::Message>,
+    ) -> (Address<tunnel::Message>, Option<Boxed<'static, Exit>>) {
+        match &self.route.detour {
+            None => (writer, None),
+            Some(detour) => {
+                let (address, looked_after) = detour.lead(self.conn, to, writer);
+                (address, Some(looked_after))
+            }
+        }
     }
 
     fn post(&self) -> Post {
@@ -224,9 +248,10 @@ impl Course {
         }
     }
 
-    /// Waits for all four actors; returns whether both writers have finished.
-    async fn supervise(&mut self, crew: &mut Crew, sockets: [&Arc<dyn Socket>; 2]) -> bool {
+    /// Waits for all actors, and says how the connection came out.
+    async fn supervise(&mut self, crew: &mut Crew, sockets: [&Arc<dyn Socket>; 2]) -> Outcome {
         let (mut finished, mut lost) = (Vec::new(), Vec::new());
+        let mut cut = None;
         while !crew.is_empty() {
             match self.event(crew).await {
                 Event::Exit(Role::ClientReader | Role::BackendReader, Ok(Exit::Finished)) => {}
@@ -241,19 +266,32 @@ impl Course {
                         Role::ClientReader => crew.cancel(Role::ClientWriter).await,
                         Role::BackendReader => crew.cancel(Role::BackendWriter).await,
                         Role::ClientWriter | Role::BackendWriter => {}
+                        Role::ClientDetour | Role::BackendDetour => {}
                     }
                 }
                 // Its neighbour's exit says why.
                 Event::Exit(_, Ok(Exit::Deserted)) => {}
+                Event::Exit(role, Ok(Exit::Cut(how))) => {
+                    let (Cut::Close(cause) | Cut::Reset(cause)) = &how;
+                    self.blame(By::Toxic, cause);
+                    self.gauges.broke();
+                    // The cut has spread to the reader that feeds this direction; the other one is still to hear of it.
+                    let other = match role.side() {
+                        Side::Backend => Role::BackendReader,
+                        Side::Client => Role::ClientReader,
+                    };
+                    crew.cancel(other).await;
+                    cut.get_or_insert(how);
+                }
                 Event::Exit(_, Err(Panicked)) => {
                     self.blame(By::Proxy, "an actor panicked");
                     crew.cancel_all().await;
-                    return false;
+                    return Outcome::Broken;
                 }
                 Event::Order(by, cause) => {
                     self.blame(by, cause);
                     crew.cancel_all().await;
-                    return false;
+                    return Outcome::Broken;
                 }
             }
         }
@@ -271,7 +309,11 @@ impl Course {
                 self.blame(by, cause);
             }
         }
-        finished.len() == 2
+        match cut {
+            Some(Cut::Close(_)) => Outcome::Closed,
+            None if finished.len() == 2 => Outcome::Clean,
+            _ => Outcome::Broken,
+        }
     }
 
     /// The next thing that bears on the end. Dropping the wait loses nothing.
@@ -290,7 +332,7 @@ impl Course {
     /// cut short what was still to be delivered is worth knowing.
     fn blame(&mut self, by: By, cause: &str) {
         if let Some(first) = &mut self.blamed {
-            if matches!(by, By::Proxy | By::Timeout) {
+            if !matches!(by, By::Peer(_)) {
                 first.cause.push_str("; then ");
                 first.cause.push_str(cause);
             }
@@ -332,17 +374,29 @@ impl Course {
     }
 }
 
+/// How a connection came out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Outcome {
+    /// Both writers have finished.
+    Clean,
+    /// Cut short, and to look clean.
+    Closed,
+    Broken,
+}
+
 enum Event {
     Order(By, &'static str),
     Exit(Role, Result<Exit, Panicked>),
 }
 
-/// Which of the four.
+/// Which of the four, or the detour before a writer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Role {
     ClientReader,
+    BackendDetour,
     BackendWriter,
     BackendReader,
+    ClientDetour,
     ClientWriter,
 }
 
@@ -353,14 +407,15 @@ impl Role {
             Role::BackendWriter => backend_writer::NAME,
             Role::BackendReader => backend_reader::NAME,
             Role::ClientWriter => client_writer::NAME,
+            Role::BackendDetour | Role::ClientDetour => "detour",
         }
     }
 
-    /// The peer whose socket it holds.
+    /// The peer whose socket it holds, or to whom its way leads.
     fn side(self) -> Side {
         match self {
-            Role::ClientReader | Role::ClientWriter => Side::Client,
-            Role::BackendReader | Role::BackendWriter => Side::Backend,
+            Role::ClientReader | Role::ClientWriter | Role::ClientDetour => Side::Client,
+            Role::BackendReader | Role::BackendWriter | Role::BackendDetour => Side::Backend,
         }
     }
 }
@@ -387,18 +442,7 @@ impl Crew {
 
     /// The next exit; waits for ever if nobody is left.
     async fn next(&mut self) -> (Role, Result<Exit, Panicked>) {
-        poll_fn(|cx| {
-            for place in 0..self.0.len() {
-                let (role, running) = &mut self.0[place];
-                let role = *role;
-                if let Poll::Ready(exit) = Pin::new(running).poll(cx) {
-                    drop(self.0.swap_remove(place));
-                    return Poll::Ready((role, exit));
-                }
-            }
-            Poll::Pending
-        })
-        .await
+        actor::first(&mut self.0).await
     }
 
     async fn cancel(&mut self, role: Role) {

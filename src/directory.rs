@@ -166,7 +166,9 @@ impl Directory {
             self.totals.saw(&entry.opened.gauges);
         }
         let totals = &mut self.totals;
+        totals.from_client += ended.from_client;
         totals.to_backend += ended.to_backend;
+        totals.from_backend += ended.from_backend;
         totals.to_client += ended.to_client;
         totals.clean += u64::from(ended.clean);
         totals.aborted += u64::from(!ended.clean);
@@ -196,7 +198,9 @@ impl Directory {
         report.open = self.connections.len();
         for entry in self.connections.values() {
             let gauges = &entry.opened.gauges;
+            report.from_client += gauges.read(Side::Client);
             report.to_backend += gauges.written(Side::Backend);
+            report.from_backend += gauges.read(Side::Backend);
             report.to_client += gauges.written(Side::Client);
             report.saw(gauges);
         }

@@ -82,6 +82,7 @@ impl Events for Silent {}
 
 /// Who made a connection end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum By {
     /// One of the peers: it closed first, it reset, or it could not be reached.
     Peer(Side),
@@ -89,6 +90,8 @@ pub enum By {
     Proxy,
     /// A deadline passed.
     Timeout,
+    /// A fault that was ordered: see `testing::Faults`.
+    Toxic,
 }
 
 /// How far a connection had come.
@@ -133,7 +136,7 @@ pub struct Ended {
     /// In which phase it was when that happened.
     pub phase: Phase,
     /// Both sides ended their sending, and each one's socket took every byte and the end of the other's. If not, both
-    /// were shown a reset.
+    /// were shown a reset, unless it was [`By::Toxic`].
     pub clean: bool,
     /// What went wrong, in words; empty after a clean end.
     pub cause: String,
@@ -173,8 +176,12 @@ pub struct Report {
     pub aborted: u64,
     /// Those of the aborted for which no backend accepted.
     pub refused: u64,
+    /// Bytes that clients sent and the proxy read.
+    pub from_client: u64,
     /// Bytes that backends' sockets took.
     pub to_backend: u64,
+    /// Bytes that backends sent and the proxy read.
+    pub from_backend: u64,
     /// Bytes that clients' sockets took.
     pub to_client: u64,
     /// The most messages that ever waited in the mailbox of a backend_writer.
@@ -190,6 +197,7 @@ impl fmt::Display for By {
             By::Peer(Side::Backend) => "backend",
             By::Proxy => "proxy",
             By::Timeout => "timeout",
+            By::Toxic => "toxic",
         })
     }
 }
@@ -254,6 +262,23 @@ fn millis(time: Duration) -> String {
 }
 
 impl Report {
+    /// Adds what another run of the same proxy has done.
+    #[cfg(feature = "testing")]
+    pub(crate) fn add(&mut self, other: &Report) {
+        self.open += other.open;
+        self.accepted += other.accepted;
+        self.clean += other.clean;
+        self.aborted += other.aborted;
+        self.refused += other.refused;
+        self.from_client += other.from_client;
+        self.to_backend += other.to_backend;
+        self.from_backend += other.from_backend;
+        self.to_client += other.to_client;
+        let higher = |one: &mut usize, other: usize| *one = (*one).max(other);
+        higher(&mut self.backend_writer_high_water, other.backend_writer_high_water);
+        higher(&mut self.client_writer_high_water, other.client_writer_high_water);
+    }
+
     pub(crate) fn log(&self, every: Duration) {
         log::info!(
             actor = "reporter",

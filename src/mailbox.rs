@@ -28,6 +28,11 @@ pub(crate) struct Mailbox<M> {
     high_water: usize,
 }
 
+/// Knows where a mailbox is, and does not keep it open: for whoever may have to send, and must not be waited for.
+pub(crate) struct WeakAddress<M> {
+    sender: async_channel::WeakSender<M>,
+}
+
 /// The owner of the mailbox has ended; what was to be sent is dropped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Gone;
@@ -60,6 +65,22 @@ impl<M> Address<M> {
         M: Send,
     {
         self.sender.closed()
+    }
+
+    /// Whether the owner of the mailbox has ended.
+    pub(crate) fn is_closed(&self) -> bool {
+        self.sender.is_closed()
+    }
+
+    pub(crate) fn downgrade(&self) -> WeakAddress<M> {
+        WeakAddress { sender: self.sender.downgrade() }
+    }
+}
+
+impl<M> WeakAddress<M> {
+    /// An address, unless the owner of the mailbox has ended, or all its addresses are gone already.
+    pub(crate) fn upgrade(&self) -> Option<Address<M>> {
+        self.sender.upgrade().map(|sender| Address { sender })
     }
 }
 
@@ -102,6 +123,12 @@ impl<M> Drop for Mailbox<M> {
 impl<M> Clone for Address<M> {
     fn clone(&self) -> Self {
         Address { sender: self.sender.clone() }
+    }
+}
+
+impl<M> Clone for WeakAddress<M> {
+    fn clone(&self) -> Self {
+        WeakAddress { sender: self.sender.clone() }
     }
 }
 
@@ -164,6 +191,21 @@ mod tests {
             drop(mailbox);
             closed.await;
             assert_eq!(address.send(()).await, Err(Gone));
+        });
+    }
+
+    #[test]
+    fn a_weak_address_keeps_no_mailbox_open() {
+        block_on(async {
+            let (address, mut mailbox) = mailbox(1);
+            let weak = address.downgrade();
+            let second = weak.upgrade().expect("the mailbox is open");
+            drop(address);
+            assert_eq!(second.send(1).await, Ok(()));
+            drop(second);
+            assert_eq!(mailbox.recv().await, Some(1));
+            assert_eq!(mailbox.recv().await, None);
+            assert!(weak.upgrade().is_none());
         });
     }
 }

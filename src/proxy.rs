@@ -11,6 +11,7 @@ use crate::reporter::{self, Reporter};
 use crate::runtime::{AsyncStd, Listen, Listening, Options, Runtime, timeout};
 use crate::slots::Slots;
 use crate::socket::Buffers;
+use crate::tunnel::Detour;
 use crate::{By, Config, ConnId, Connect, Endpoint, Error, Events, Listed, Report};
 use async_channel::Sender;
 use std::io;
@@ -22,6 +23,7 @@ pub struct Builder {
     events: Arc<dyn Events>,
     connect: Option<Arc<dyn Connect>>,
     runtime: Arc<dyn Runtime>,
+    detour: Option<Arc<dyn Detour>>,
 }
 
 /// A proxy that listens, and accepts nobody yet: the kernel keeps early clients waiting.
@@ -47,6 +49,7 @@ pub(crate) struct Route {
     pub(crate) backends: Backends,
     pub(crate) ids: ConnIds,
     pub(crate) options: Options,
+    pub(crate) detour: Option<Arc<dyn Detour>>,
 }
 
 impl Proxy {
@@ -57,6 +60,7 @@ impl Proxy {
             events: Arc::new(Silent),
             connect: None,
             runtime: Arc::new(AsyncStd),
+            detour: None,
         }
     }
 
@@ -236,12 +240,19 @@ impl Builder {
         self
     }
 
+    /// Leads every direction of every connection another way: through toxics.
+    #[cfg(any(test, feature = "testing"))]
+    pub(crate) fn detour(mut self, detour: Arc<dyn Detour>) -> Self {
+        self.detour = Some(detour);
+        self
+    }
+
     /// Checks the settings and listens. From here on the kernel accepts clients; they are served by [`Proxy::run`].
     ///
     /// # Errors
     /// [`Error::Config`] for settings that make no sense, [`Error::Listen`] for an address that cannot be had.
     pub async fn bind(self) -> Result<Proxy, Error> {
-        let Builder { config, events, connect, runtime } = self;
+        let Builder { config, events, connect, runtime, detour } = self;
         config.check().map_err(Error::Config)?;
         let options = Options {
             keepalive: config.keepalive,
@@ -258,6 +269,7 @@ impl Builder {
             runtime,
             ids: ConnIds::default(),
             options,
+            detour,
         });
         let mut listening = Vec::new();
         for endpoint in &route.config.listen {

@@ -6,7 +6,7 @@ use crate::gauges::Gauges;
 use crate::mailbox::{Address, Mailbox};
 use crate::runtime::{Either, race};
 use crate::socket::{Chunk, Socket, recv, send_all};
-use crate::{ConnId, Events, Side};
+use crate::{Boxed, ConnId, Events, Side};
 use std::collections::VecDeque;
 use std::io;
 use std::pin::pin;
@@ -21,7 +21,7 @@ pub(crate) enum Message {
     Fin,
 }
 
-/// How one of the four actors ended.
+/// How an actor of a connection ended.
 #[derive(Debug)]
 pub(crate) enum Exit {
     /// A reader passed on the end of its stream, or a writer wrote it behind every byte.
@@ -30,6 +30,31 @@ pub(crate) enum Exit {
     Failed(io::Error),
     /// Its neighbour has gone: nobody takes what the reader reads, or no `Fin` will come to the writer.
     Deserted,
+    /// A detour ended its direction on purpose, with a `Fin` or without one. The connection is to end too.
+    Cut(Cut),
+}
+
+/// What a detour wants both peers to see once all that was sent on is delivered.
+#[derive(Debug)]
+pub(crate) enum Cut {
+    /// A clean end, though bytes may be missing.
+    Close(String),
+    /// A reset.
+    Reset(String),
+}
+
+/// Leads what a reader sends another way to its writer, through actors that stand between the two.
+///
+/// Nobody stands there in a proxy that carries traffic; `testing::Faults` puts its toxics there.
+pub(crate) trait Detour: Send + Sync + 'static {
+    /// Where the reader is to send instead of to the writer towards `to`, and the actor that looks after the way. It
+    /// may end with [`Exit::Cut`]; any other exit says nothing that the ends of reader and writer do not.
+    fn lead(
+        &self,
+        conn: ConnId,
+        to: Side,
+        writer: Address<Message>,
+    ) -> (Address<Message>, Boxed<'static, Exit>);
 }
 
 /// What the four actors share: where they are, and where they leave their figures.

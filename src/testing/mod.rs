@@ -30,6 +30,8 @@
 
 #[cfg(feature = "testing")]
 pub mod sim;
+#[cfg(feature = "testing")]
+pub mod faults;
 mod harness;
 mod harness_builder;
 mod backend;

@@ -56,6 +56,7 @@ impl Clock {
             runtime,
             ids: ConnIds::default(),
             options: Options { keepalive: None, buffers: Buffers::new(16, 1) },
+            detour: None,
         })
     }
 }

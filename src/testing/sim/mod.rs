@@ -22,6 +22,7 @@
 mod book;
 mod net;
 mod peers;
+mod poisoner;
 mod trace;
 mod world;
 
@@ -95,7 +96,8 @@ fn simulate(world: &World) -> Result<Outcome, String> {
         let idle = holders.load(Ordering::Relaxed);
         let held = world.buffers().map_or(0, |buffers| buffers.holders()).saturating_sub(idle);
         // A peer of the test may hold one more while it looks at it.
-        if idle != usize::MAX && held > book.open() * bound + 1 {
+        // Toxics hold more: that is what they are for.
+        if idle != usize::MAX && !poisoner::is_at_work(world) && held > book.open() * bound + 1 {
             book.breaks(format!(
                 "{held} buffers are held by {} connections of at most {bound}",
                 book.open()
@@ -166,7 +168,14 @@ async fn own(world: World, book: Book, config: Config, clients: usize, holders: 
     let runtime: Arc<dyn Runtime> = Arc::new(world.clone());
     let polite = if world.chance(50) { "client" } else { "backend" };
     world.lobby(|lobby| lobby.polite = polite);
-    let building = Proxy::builder().config(config).events(book.clone()).runtime(runtime);
+    let mut building =
+        Proxy::builder().config(config).events(book.clone()).runtime(Arc::clone(&runtime));
+    if poisoner::is_at_work(&world) {
+        match poisoner::start(&world, &book, runtime).await {
+            Some(detour) => building = building.detour(detour),
+            None => return book.breaks("the faults do not start".into()),
+        }
+    }
     let proxy = match building.bind().await {
         Ok(proxy) => proxy,
         Err(error) => return book.breaks(format!("the proxy does not start: {error}")),

@@ -29,6 +29,7 @@ use std::time::{Duration, Instant};
 pub(crate) struct World(Arc<Shared>);
 
 struct Shared {
+    seed: u64,
     ready: Arc<Mutex<Vec<Runnable<Label>>>>,
     state: Mutex<State>,
     /// Tasks that have not ended, by what they are.
@@ -85,6 +86,7 @@ const HOURS: Duration = Duration::from_secs(100 * 3600);
 impl World {
     pub(super) fn new(seed: u64) -> World {
         World(Arc::new(Shared {
+            seed,
             ready: Arc::default(),
             state: Mutex::new(State {
                 dice: fastrand::Rng::with_seed(seed),
@@ -114,6 +116,10 @@ impl World {
 
     fn alive(&self) -> MutexGuard<'_, BTreeMap<usize, Label>> {
         self.0.alive.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn seed(&self) -> u64 {
+        self.0.seed
     }
 
     /// A number below `below`, which is not 0.
