@@ -5,7 +5,7 @@ use super::logging::Format;
 use argh::FromArgs;
 use log::LevelFilter;
 use std::io::{self, IsTerminal};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 use trunkline::units::{duration, show_duration};
 use trunkline::{Config, Endpoint, Keepalive};
@@ -13,7 +13,7 @@ use trunkline::{Config, Endpoint, Keepalive};
 /// A TCP proxy in which every socket direction is an actor.
 #[derive(FromArgs)]
 #[argh(
-    note = "Commands: `{command_name} demo` shows the proxy at work and needs nothing else;\n`{command_name} check [flags]` prints the effective settings and the memory bound, and opens no socket;\n`{command_name} fake` is a backend that behaves, or misbehaves, in a known way.",
+    note = "Commands: `{command_name} demo` shows the proxy at work and needs nothing else;\n`{command_name} check [flags]` prints the effective settings and the memory bound, and opens no socket;\n`{command_name} fake` is a backend that behaves, or misbehaves, in a known way;\n`{command_name} faults` puts faults on real traffic, by Toxiproxy's API.",
     note = "ADDR is HOST:PORT, [IPV6]:PORT or unix:/PATH. TIME has a unit: 200ms, 30s, 5m, 1h.\nSIGTERM and SIGINT drain, a second one aborts; SIGHUP reopens the log file, or drains if there is none.",
     example = "In front of Redis:\n$ {command_name} --listen 127.0.0.1:9509 --backend 127.0.0.1:6379",
     example = "In front of two servers, with a report every ten seconds:\n$ {command_name} --listen [::]:80 --backend 10.0.0.1:80 --backend 10.0.0.2:80 --report 10s",
@@ -88,10 +88,8 @@ pub(crate) struct Flags {
 }
 
 impl Flags {
-    /// The log's format: a terminal has a person before it, and all else a program.
     pub(crate) fn format(&self) -> Format {
-        let person = self.log_file.is_none() && io::stdout().is_terminal();
-        self.log_format.unwrap_or(if person { Format::Pretty } else { Format::Json })
+        format_for(self.log_format, self.log_file.as_deref())
     }
 
     /// The settings, with the defaults for what was not given.
@@ -121,12 +119,18 @@ impl Flags {
     }
 }
 
-fn whole<T: std::str::FromStr>(text: &str) -> Result<T, String> {
+/// The log's format, if none was asked for: a terminal has a person before it, and all else a program.
+pub(crate) fn format_for(asked: Option<Format>, file: Option<&Path>) -> Format {
+    let person = file.is_none() && io::stdout().is_terminal();
+    asked.unwrap_or(if person { Format::Pretty } else { Format::Json })
+}
+
+pub(crate) fn whole<T: std::str::FromStr>(text: &str) -> Result<T, String> {
     text.parse()
         .map_err(|_| format!("{text:?} is not a whole number in range; write for example 128"))
 }
 
-fn threads(text: &str) -> Result<usize, String> {
+pub(crate) fn threads(text: &str) -> Result<usize, String> {
     match whole(text)? {
         0 => Err("0 threads would carry nothing; use 1 or more".into()),
         // Each is a thread with a stack; a number like this is a slip, not a wish.
@@ -175,7 +179,7 @@ fn mode(text: &str) -> Result<u32, String> {
     }
 }
 
-fn level(text: &str) -> Result<LevelFilter, String> {
+pub(crate) fn level(text: &str) -> Result<LevelFilter, String> {
     match text {
         "error" => Ok(LevelFilter::Error),
         "warn" => Ok(LevelFilter::Warn),
@@ -186,7 +190,7 @@ fn level(text: &str) -> Result<LevelFilter, String> {
     }
 }
 
-fn format(text: &str) -> Result<Format, String> {
+pub(crate) fn format(text: &str) -> Result<Format, String> {
     match text {
         "pretty" => Ok(Format::Pretty),
         "json" => Ok(Format::Json),

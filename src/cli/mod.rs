@@ -4,6 +4,8 @@ mod check;
 mod demo;
 mod demo_backend;
 mod fake;
+#[cfg(feature = "faults")]
+mod faults;
 mod fd_limit;
 mod flags;
 mod logging;
@@ -42,10 +44,16 @@ fn dispatch(words: &[String]) -> Done {
         Some("check") => parse("trunkline check", &words[1..], check::run),
         Some("demo") => parse("trunkline demo", &words[1..], demo::run),
         Some("fake") => parse("trunkline fake", &words[1..], fake::run),
+        #[cfg(feature = "faults")]
+        Some("faults") => parse("trunkline faults", &words[1..], faults::run),
+        #[cfg(not(feature = "faults"))]
+        Some("faults") => Err(Failure::Usage(
+            "this trunkline was built without faults; build it with `--features faults`".into(),
+        )),
         Some("--version" | "-V") => say(concat!("trunkline ", env!("CARGO_PKG_VERSION"), "\n")),
         Some("-h") => parse("trunkline", &["--help".into()], proxy::run),
         Some(word) if !word.starts_with('-') && word != "help" => Err(Failure::Usage(format!(
-            "unknown command {word:?}; the commands are demo, check and fake, and without one the proxy runs"
+            "unknown command {word:?}; the commands are demo, check, fake and faults, and without one the proxy runs"
         ))),
         _ => parse("trunkline", words, proxy::run),
     }
@@ -79,7 +87,7 @@ fn comes_first(words: &[String]) -> Option<&String> {
         before = word.as_str();
         match word.as_str() {
             "--version" | "-V" => true,
-            "check" | "demo" | "fake" => !value,
+            "check" | "demo" | "fake" | "faults" => !value,
             _ => false,
         }
     })

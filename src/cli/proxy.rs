@@ -121,7 +121,7 @@ impl Drained {
 }
 
 /// A panic in an actor is logged once, by whoever catches it, and not by the runtime on stderr besides.
-fn quiet_panics() {
+pub(crate) fn quiet_panics() {
     let loud = panic::take_hook();
     panic::set_hook(Box::new(move |info| {
         if std::thread::current().name() == Some("main") {
