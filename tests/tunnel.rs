@@ -1,7 +1,8 @@
 //! The whole proxy between fake peers: over real sockets and in memory, with every behaviour on both sides.
 
 mod backends; // which one, and how it is reached
-mod callbacks; // what an embedder is told, and in which order
+mod callbacks;
+mod faults; // what an embedder is told, and in which order
 mod client_side; // each behaviour of a client
 mod backend_side; // each behaviour of a backend
 mod pairs; // every behaviour against every other

@@ -266,11 +266,8 @@ impl Answer {
 
     pub(super) fn into_response(self) -> Response<Full<Bytes>> {
         let response = Response::builder().status(self.status);
-        let response = if self.status == 204 {
-            response
-        } else {
-            response.header("Content-Type", self.kind)
-        };
+        let response =
+            if self.status == 204 { response } else { response.header("Content-Type", self.kind) };
         // The status and the header are ours, and valid.
         response.body(Full::from(self.body)).unwrap_or_default()
     }

@@ -149,7 +149,9 @@ impl ToxicBody {
             None | Some("downstream") => Side::Client,
             Some("upstream") => Side::Backend,
             Some(_) => {
-                return Err(Wrong::Said("stream was invalid, can be either upstream or downstream"));
+                return Err(Wrong::Said(
+                    "stream was invalid, can be either upstream or downstream",
+                ));
             }
         };
         let kind = self.kind.as_deref().unwrap_or_default();
@@ -284,8 +286,7 @@ pub(super) fn toxic(toxic: &Toxic) -> Value {
         "toxicity": toxic.toxicity,
     });
     if toxic.on_connection.is_some() || toxic.after_bytes > 0 {
-        value["on"] =
-            json!({"connection": toxic.on_connection, "after_bytes": toxic.after_bytes});
+        value["on"] = json!({"connection": toxic.on_connection, "after_bytes": toxic.after_bytes});
     }
     value
 }

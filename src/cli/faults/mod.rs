@@ -93,9 +93,7 @@ async fn serve(
     }
     let api = listener.get_ref().local_addr().map_err(|source| listen_failure(place, source))?;
     log::info!(actor = "faults", api:% = api, seed; "the API listens");
-    let obey = async {
-        while orders.next().await == Order::Hangup && log.reopen() {}
-    };
+    let obey = async { while orders.next().await == Order::Hangup && log.reopen() {} };
     or(server::serve(listener, Api::new(faults)), obey).await;
     log::info!(actor = "faults"; "stopped");
     Ok(ExitCode::SUCCESS)

@@ -43,7 +43,7 @@ pub(super) struct Message {
 #[derive(Clone)]
 pub(super) enum Change {
     Add(Arc<Toxic>),
-    Change(Arc<Toxic>),
+    Edit(Arc<Toxic>),
     Remove(Arc<Toxic>),
 }
 
@@ -149,14 +149,14 @@ impl Line {
     }
 
     async fn change(&mut self, change: Change) {
-        let (Change::Add(toxic) | Change::Change(toxic) | Change::Remove(toxic)) = &change;
+        let (Change::Add(toxic) | Change::Edit(toxic) | Change::Remove(toxic)) = &change;
         let at = self.toxics.iter().position(|(other, _)| other.name == toxic.name);
         match (change, at) {
             (Change::Add(toxic), _) => {
                 self.toxics.push((toxic, None));
                 self.put(self.toxics.len() - 1).await;
             }
-            (Change::Change(toxic), Some(at)) => {
+            (Change::Edit(toxic), Some(at)) => {
                 let (fault, meets) = (toxic.fault, self.placed(&toxic).is_some());
                 self.toxics[at].0 = toxic;
                 match (&self.toxics[at].1, meets) {
@@ -175,7 +175,7 @@ impl Line {
                 self.take_out(at).await;
                 self.toxics.remove(at);
             }
-            (Change::Change(_) | Change::Remove(_), None) => {}
+            (Change::Edit(_) | Change::Remove(_), None) => {}
         }
     }
 

@@ -37,16 +37,18 @@ mod registry;
 mod link;
 mod stage;
 mod toxics;
+#[cfg(test)]
+mod tests;
 
 pub use registry::{Changes, New, Proxied, Refused};
 pub use toxic::{Fault, Toxic};
 
+use crate::Endpoint;
 use crate::actor::{self, Running};
 use crate::mailbox::Address;
 use crate::proxy::ask;
 use crate::runtime::{AsyncStd, Runtime};
 use crate::tunnel::Detour;
-use crate::Endpoint;
 use registry::{Message, Order, Registry};
 use std::net::SocketAddr;
 use std::sync::Arc;

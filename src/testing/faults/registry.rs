@@ -283,7 +283,7 @@ impl Registry {
                 (new.name, new.towards) = (old.name.clone(), old.towards);
                 let new = Arc::new(new);
                 entry.toxics[at] = Arc::clone(&new);
-                entry.tell(new.towards, &Change::Change(new)).await;
+                entry.tell(new.towards, &Change::Edit(new)).await;
                 name
             }
             Order::Remove(name, toxic) => {

@@ -203,9 +203,7 @@ impl Stage {
                     None => pending().await,
                 }
             };
-            let message = async {
-                if takes { self.mailbox.recv().await } else { pending().await }
-            };
+            let message = async { if takes { self.mailbox.recv().await } else { pending().await } };
             // What is dropped with a lost race stays where it is.
             let moved = race(race(message, late), self.to.closed());
             match race(ordered(&mut self.orders), moved).await {

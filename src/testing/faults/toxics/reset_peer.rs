@@ -6,22 +6,7 @@ use std::time::Duration;
 
 /// `met` says that the byte behind which the connection is to break off has passed already.
 pub(in super::super) async fn play(stage: &mut Stage, met: bool) -> Played {
-    let mut end = None;
-    while !met {
-        match stage.next().await? {
-            Next::Chunk(chunk) => {
-                stage.put_back(chunk);
-                break;
-            }
-            Next::Fin => {
-                end = Some(Next::Fin);
-                break;
-            }
-            Next::Lost => return Err(stage.end(Next::Lost).await),
-            Next::Changed | Next::Time => {}
-            Next::Leave => return Err(Stop::Left),
-        }
-    }
+    let end = if met { None } else { first(stage).await? };
     let began = stage.now();
     loop {
         let due = began + timeout(stage);
@@ -34,6 +19,22 @@ pub(in super::super) async fn play(stage: &mut Stage, met: bool) -> Played {
                 });
             }
             _ => {}
+        }
+    }
+}
+
+/// Waits for the first that comes, and leaves it where it is; the end of the stream is given.
+async fn first(stage: &mut Stage) -> Result<Option<Next>, Stop> {
+    loop {
+        match stage.next().await? {
+            Next::Chunk(chunk) => {
+                stage.put_back(chunk);
+                return Ok(None);
+            }
+            Next::Fin => return Ok(Some(Next::Fin)),
+            Next::Lost => return Err(stage.end(Next::Lost).await),
+            Next::Changed | Next::Time => {}
+            Next::Leave => return Err(Stop::Left),
         }
     }
 }
