@@ -4,7 +4,7 @@ use super::behaviours::Behaviour;
 use super::client;
 use super::deadline::{DEADLINE, late, within};
 use super::memory::door::Door;
-use super::{FakeClient, HarnessBuilder, Peer, RunningBackend, Seen, block_on};
+use super::{FakeClient, HarnessBuilder, Oracle, Peer, RunningBackend, Seen, block_on};
 use crate::runtime::{Either, race};
 use crate::{Ended, Endpoint, Handle, Proxy, Report};
 use async_channel::{Receiver, Sender};
@@ -38,6 +38,7 @@ pub struct Harness {
     handle: Handle,
     backends: Vec<RunningBackend>,
     ended: Receiver<Ended>,
+    oracle: Oracle,
     door: Option<Door>,
     clients: AtomicU64,
     /// Never sent on. Closing it, or closing `abort`, ends the proxy: by a drain, or at once.
@@ -60,6 +61,7 @@ impl Harness {
         proxy: Proxy,
         backends: Vec<RunningBackend>,
         ended: Receiver<Ended>,
+        oracle: Oracle,
         door: Option<Door>,
     ) -> Harness {
         let (shutdown, shut) = async_channel::bounded(1);
@@ -70,6 +72,7 @@ impl Harness {
             handle: proxy.handle(),
             backends,
             ended,
+            oracle,
             door,
             clients: AtomicU64::new(0),
             shutdown,
@@ -164,13 +167,24 @@ impl Harness {
 
     /// Tells the proxy to stop, waits for the drain, and gives its totals. The backends go on until the harness is
     /// dropped.
+    ///
+    /// # Panics
+    /// If the proxy has broken a promise: see [`Oracle`].
     #[track_caller]
     pub fn stop(&self) -> impl Future<Output = Report> + Send + '_ {
         let place = Location::caller();
         self.shutdown.close();
         async move {
             match within(Some(DEADLINE), self.report.recv()).await {
-                Some(Ok(report)) => report,
+                Some(Ok(report)) => {
+                    let verdict = self.oracle.verdict(&report);
+                    assert_eq!(
+                        verdict,
+                        Ok(()),
+                        "the proxy that was stopped at {place} broke its promises"
+                    );
+                    report
+                }
                 Some(Err(_)) => panic!("the proxy panicked, or was stopped twice, at {place}"),
                 None => {
                     let open = within(Some(DEADLINE), self.handle.list()).await;

@@ -2,7 +2,7 @@
 
 use super::memory::door::{Door, Indoors};
 use super::witness::Witness;
-use super::{FakeBackend, Harness, MemoryConnect, RunningBackend, block_on};
+use super::{FakeBackend, Harness, MemoryConnect, Oracle, RunningBackend, block_on};
 use crate::socket::Socket;
 use crate::{Boxed, Config, Connect, Endpoint, Events, Proxy};
 use std::io::{self, ErrorKind};
@@ -104,7 +104,10 @@ impl HarnessBuilder {
     pub fn start(self) -> Harness {
         let HarnessBuilder { mut config, backends, events, connect, world } = self;
         let (ended_sender, ended) = async_channel::bounded(Harness::WAITING);
-        let builder = Proxy::builder().events(Witness { ended: ended_sender, others: events });
+        let oracle = Oracle::default();
+        let mut others: Vec<Box<dyn Events>> = vec![Box::new(oracle.clone())];
+        others.extend(events);
+        let builder = Proxy::builder().events(Witness { ended: ended_sender, others });
         let reads = config.limits.chunk;
         let running = start_backends(backends, &world, reads);
         let (door, builder) = match world {
@@ -123,7 +126,7 @@ impl HarnessBuilder {
         config.backends.extend(running.iter().map(|backend| backend.endpoint().clone()));
         let bound = block_on(builder.config(config).bind());
         let proxy = bound.unwrap_or_else(|error| panic!("the harness cannot start: {error}"));
-        Harness::launch(proxy, running, ended, door)
+        Harness::launch(proxy, running, ended, oracle, door)
     }
 }
 

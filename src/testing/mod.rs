@@ -42,6 +42,7 @@ mod seen;
 pub mod behaviours;
 pub(crate) mod memory;
 mod witness;
+mod oracle;
 mod deadline;
 
 pub use backend::FakeBackend;
@@ -52,6 +53,7 @@ pub use futures_lite::future::block_on;
 pub use harness::Harness;
 pub use harness_builder::HarnessBuilder;
 pub use memory::pair;
+pub use oracle::Oracle;
 pub use peer::{Peer, RecvHalf, SendHalf};
 pub use running_backend::{MemoryConnect, RunningBackend};
 pub use seen::{Ending, Seen};

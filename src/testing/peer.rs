@@ -31,6 +31,7 @@ use std::time::Duration;
 pub struct Peer {
     sending: SendHalf,
     receiving: RecvHalf,
+    keeps: usize,
 }
 
 /// The sending of a [`Peer`], for a test that sends and receives at the same time.
@@ -62,6 +63,7 @@ impl Peer {
                 sent: 0,
             },
             receiving: RecvHalf { who, socket, patience: Some(DEADLINE), left: None },
+            keeps: Seen::KEPT,
         }
     }
 
@@ -71,6 +73,18 @@ impl Peer {
         self.sending.patience = time;
         self.receiving.patience = time;
         self
+    }
+
+    /// Of what comes, a behaviour keeps only this many bytes; [`Seen::KEPT`] unless it is said.
+    #[must_use]
+    pub fn keeping(mut self, bytes: usize) -> Peer {
+        self.keeps = bytes;
+        self
+    }
+
+    /// What a behaviour begins with.
+    pub fn seen(&self) -> Seen {
+        Seen::keeping(self.keeps)
     }
 
     /// Both directions, to be used at the same time.
@@ -250,7 +264,11 @@ impl RecvHalf {
             let mut bytes = Vec::new();
             let patience = self.patience;
             match within(patience, self.fill(&mut bytes, usize::MAX)).await {
-                Some(ending) => Seen { count: bytes.len() as u64, bytes, ending, unmet: None },
+                Some(ending) => {
+                    let mut seen = Seen::keeping(bytes.len());
+                    (seen.count, seen.bytes, seen.ending) = (bytes.len() as u64, bytes, ending);
+                    seen
+                }
                 None => {
                     let state = format!("there were {}", show(&bytes));
                     late(&self.who, "the end of the stream", place, state)

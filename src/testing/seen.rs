@@ -7,9 +7,9 @@ use std::io::{self, ErrorKind};
 use std::panic::Location;
 
 /// What came in at one end, and how it ended.
-#[derive(Clone, Default, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct Seen {
-    /// The bytes. A behaviour keeps only the first [`Seen::KEPT`] of them.
+    /// The bytes. A behaviour keeps only the first of them: see [`Peer::keeping`](super::Peer::keeping).
     pub bytes: Vec<u8>,
     /// How many came in all.
     pub count: u64,
@@ -17,6 +17,8 @@ pub struct Seen {
     pub ending: Ending,
     /// Why a [`Script`](super::behaviours::Script) broke it off, if one did.
     pub unmet: Option<Unmet>,
+    /// How many bytes are kept.
+    room: usize,
 }
 
 /// How the stream that came from the other end ended.
@@ -45,12 +47,17 @@ impl From<&io::Error> for Ending {
 }
 
 impl Seen {
-    /// A behaviour keeps this many bytes, so that a gigabyte can be sent through it.
+    /// What a behaviour keeps unless it is told otherwise, so that a gigabyte can be sent through it.
     pub const KEPT: usize = 1 << 20;
+
+    /// Nothing yet; of the bytes that come, this many will be kept.
+    pub fn keeping(room: usize) -> Seen {
+        Seen { bytes: Vec::new(), count: 0, ending: Ending::Open, unmet: None, room }
+    }
 
     /// Counts these bytes, and keeps them if there is room.
     pub fn add(&mut self, bytes: &[u8]) {
-        let room = Self::KEPT.saturating_sub(self.bytes.len());
+        let room = self.room.saturating_sub(self.bytes.len());
         self.bytes.extend_from_slice(&bytes[..bytes.len().min(room)]);
         self.count += bytes.len() as u64;
     }

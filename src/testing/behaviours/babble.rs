@@ -11,7 +11,8 @@ impl Behaviour for Babble {
         Box::pin(async move {
             // If nobody can hear it any more, listening says so.
             let _ = peer.try_send(&self.0).await;
-            listen_to_end(peer, Seen::default()).await
+            let seen = peer.seen();
+            listen_to_end(peer, seen).await
         })
     }
 }

@@ -12,7 +12,7 @@ pub struct Cut {
 impl Behaviour for Cut {
     fn run<'a>(&'a self, mut peer: Peer) -> Boxed<'a, Seen> {
         Box::pin(async move {
-            let mut seen = Seen::default();
+            let mut seen = peer.seen();
             listen(&mut peer, &mut seen, self.after).await;
             peer.close();
             seen

@@ -28,7 +28,8 @@ impl Behaviour for Drip {
                 yield_now().await;
             }
             peer.fin();
-            listen_to_end(peer, Seen::default()).await
+            let seen = peer.seen();
+            listen_to_end(peer, seen).await
         })
     }
 }

@@ -9,7 +9,7 @@ pub struct Echo;
 impl Behaviour for Echo {
     fn run<'a>(&'a self, mut peer: Peer) -> Boxed<'a, Seen> {
         Box::pin(async move {
-            let mut seen = Seen::default();
+            let mut seen = peer.seen();
             loop {
                 match peer.try_recv().await {
                     Ok(Some(bytes)) => {

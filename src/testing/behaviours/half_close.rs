@@ -12,7 +12,8 @@ impl Behaviour for HalfClose {
             // If nobody can hear it any more, listening says so.
             let _ = peer.try_send(&self.0).await;
             peer.fin();
-            listen_to_end(peer, Seen::default()).await
+            let seen = peer.seen();
+            listen_to_end(peer, seen).await
         })
     }
 }

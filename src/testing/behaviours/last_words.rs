@@ -21,7 +21,7 @@ impl Behaviour for LastWords {
 
     fn run<'a>(&'a self, mut peer: Peer) -> Boxed<'a, Seen> {
         Box::pin(async move {
-            let mut seen = Seen::default();
+            let mut seen = peer.seen();
             listen(&mut peer, &mut seen, self.after).await;
             if peer.try_send(&self.words).await.is_ok() {
                 peer.delivered().await;

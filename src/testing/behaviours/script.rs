@@ -80,7 +80,7 @@ impl fmt::Display for Unmet {
 impl Behaviour for Script {
     fn run<'a>(&'a self, peer: Peer) -> Boxed<'a, Seen> {
         Box::pin(async move {
-            let mut play = Play { peer, seen: Seen::default(), ahead: Vec::new() };
+            let mut play = Play { seen: peer.seen(), peer, ahead: Vec::new() };
             for Line { number, step } in &self.steps {
                 if matches!(step, Step::Close) {
                     break;

@@ -30,7 +30,8 @@ impl Behaviour for Stall {
         Box::pin(async move {
             // Nothing is ever sent: this ends when the channel closes.
             let _ = self.wait.recv().await;
-            listen_to_end(peer, Seen::default()).await
+            let seen = peer.seen();
+            listen_to_end(peer, seen).await
         })
     }
 }
