@@ -266,8 +266,8 @@ impl Listener {
             _ => {
                 socket.set_reuse_address(true)?;
                 if domain == Domain::IPV6 {
-                    // As in nginx: [::] is IPv6, and 0.0.0.0 can be listened on beside it.
-                    socket.set_only_v6(true)?;
+                    // As in nginx: [::] is IPv6, and 0.0.0.0 can be listened on beside it. As in Go, where asked.
+                    socket.set_only_v6(!options.dual_stack)?;
                 }
                 socket.bind(&address)?;
                 None
@@ -426,7 +426,7 @@ mod tests {
     }
 
     fn listening(unix_mode: Option<u32>) -> Listening {
-        Listening { socket: options(), backlog: 8, unix_mode }
+        Listening { socket: options(), backlog: 8, unix_mode, dual_stack: false }
     }
 
     fn dial(endpoint: &Endpoint) -> io::Result<Arc<dyn Socket>> {

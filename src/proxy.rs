@@ -24,6 +24,7 @@ pub struct Builder {
     connect: Option<Arc<dyn Connect>>,
     runtime: Arc<dyn Runtime>,
     detour: Option<Arc<dyn Detour>>,
+    dual_stack: bool,
 }
 
 /// A proxy that listens, and accepts nobody yet: the kernel keeps early clients waiting.
@@ -61,6 +62,7 @@ impl Proxy {
             connect: None,
             runtime: Arc::new(AsyncStd),
             detour: None,
+            dual_stack: false,
         }
     }
 
@@ -247,12 +249,19 @@ impl Builder {
         self
     }
 
+    /// `[::]` takes IPv4 clients as well, as it does in Go.
+    #[cfg(feature = "testing")]
+    pub(crate) fn dual_stack(mut self) -> Self {
+        self.dual_stack = true;
+        self
+    }
+
     /// Checks the settings and listens. From here on the kernel accepts clients; they are served by [`Proxy::run`].
     ///
     /// # Errors
     /// [`Error::Config`] for settings that make no sense, [`Error::Listen`] for an address that cannot be had.
     pub async fn bind(self) -> Result<Proxy, Error> {
-        let Builder { config, events, connect, runtime, detour } = self;
+        let Builder { config, events, connect, runtime, detour, dual_stack } = self;
         config.check().map_err(Error::Config)?;
         let options = Options {
             keepalive: config.keepalive,
@@ -274,7 +283,7 @@ impl Builder {
         let mut listening = Vec::new();
         for endpoint in &route.config.listen {
             listening.extend(
-                listen(endpoint, &route)
+                listen(endpoint, &route, dual_stack)
                     .await
                     .map_err(|source| Error::Listen { endpoint: endpoint.clone(), source })?,
             );
@@ -299,11 +308,16 @@ impl Builder {
 }
 
 /// Listens on every address of an endpoint: a name may have several.
-async fn listen(endpoint: &Endpoint, route: &Route) -> io::Result<Vec<Box<dyn Listen>>> {
+async fn listen(
+    endpoint: &Endpoint,
+    route: &Route,
+    dual_stack: bool,
+) -> io::Result<Vec<Box<dyn Listen>>> {
     let options = Listening {
         socket: route.options.clone(),
         backlog: route.config.backlog,
         unix_mode: route.config.unix_mode,
+        dual_stack,
     };
     let places = match endpoint {
         Endpoint::Name { host, port } => {

@@ -73,6 +73,8 @@ pub(crate) struct Listening {
     pub(crate) socket: Options,
     pub(crate) backlog: u32,
     pub(crate) unix_mode: Option<u32>,
+    /// `[::]` takes IPv4 clients as well.
+    pub(crate) dual_stack: bool,
 }
 
 /// The real world, by async-std. Its executor and reactor are global, so this holds nothing.

@@ -39,7 +39,7 @@ impl RunningBackend {
             return hold_closed_port(endpoint);
         }
         let socket = Options { keepalive: None, buffers: Buffers::new(part.reads(), 16) };
-        let options = Listening { socket, backlog: 1024, unix_mode: None };
+        let options = Listening { socket, backlog: 1024, unix_mode: None, dual_stack: false };
         let listener = net::Listener::bind(endpoint, &options)?;
         let endpoint = listener.endpoint().clone();
         let (stage, mut running) = Stage::open(part, endpoint);

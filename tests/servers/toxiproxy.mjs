@@ -79,21 +79,25 @@ class Redis {
     redis.socket = net.connect({ host: "127.0.0.1", port, allowHalfOpen: true });
     redis.buffer = Buffer.alloc(0);
     redis.last = "connecting";
+    redis.connected = undefined;
     redis.over = undefined;
     // Whoever waits is woken by whatever happens, and looks for himself.
     redis.wake = () => {};
-    const happened = (over) => {
-      redis.over ??= over;
+    const ended = (how) => {
+      redis.over ??= how;
       redis.wake();
     };
+    redis.socket.on("connect", () => {
+      redis.connected = true;
+      redis.wake();
+    });
     redis.socket.on("data", (bytes) => {
       redis.buffer = Buffer.concat([redis.buffer, bytes]);
       redis.wake();
     });
-    redis.socket.on("end", () => happened("end"));
-    redis.socket.on("error", (error) => happened(error.code));
-    const connected = new Promise((resolve) => redis.socket.on("connect", () => resolve()));
-    await inTime(`connecting to port ${port}`, Promise.race([connected, redis.until(() => redis.over)]));
+    redis.socket.on("end", () => ended("end"));
+    redis.socket.on("error", (error) => ended(error.code));
+    await inTime(`connecting to port ${port}`, redis.until(() => redis.connected ?? redis.over));
     return redis;
   }
 

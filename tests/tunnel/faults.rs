@@ -275,3 +275,25 @@ fn toxicity_is_drawn_by_the_seed_and_the_number_of_the_connection() {
     assert_eq!(first, drawn(7));
     assert_ne!(first, drawn(8));
 }
+
+#[test]
+fn every_address_is_every_address_of_both_kinds() {
+    block_on(async {
+        let backend = FakeBackend::babble("hello").listen();
+        let faults = Faults::start(9);
+        let new = New {
+            name: "all".into(),
+            listen: SocketAddr::from(([0_u16; 8], 0)).into(),
+            backend: backend.endpoint().clone(),
+            enabled: true,
+        };
+        let proxy = faults.create(new).await.expect("a free port");
+        let port = proxy.listen.port().expect("it listens on one");
+        for place in [
+            SocketAddr::from(([127, 0, 0, 1], port)),
+            SocketAddr::from(([0, 0, 0, 0, 0, 0, 0, 1_u16], port)),
+        ] {
+            assert_eq!(FakeClient::connect(place).await.recv_exact(5).await, b"hello");
+        }
+    });
+}

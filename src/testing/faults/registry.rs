@@ -402,7 +402,7 @@ impl Registry {
         };
         config.check().map_err(Refused::Invalid)?;
         let builder = Proxy::builder().config(config).runtime(Arc::clone(&self.runtime));
-        let bound = builder.detour(self.detour(entry)).bind().await;
+        let bound = builder.dual_stack().detour(self.detour(entry)).bind().await;
         bound.map_err(|error| Refused::Failed(error.to_string()))
     }
 
