@@ -8,30 +8,63 @@
 //! A thin coat over async-channel that adds two of the rules by which a connection ends (ARCHITECTURE.md, "Endings"):
 //! a mailbox empties itself when its owner goes, and an address can wait for that to happen.
 
+#[cfg(feature = "testing")]
+use crate::testing::waits::{self, Wait};
 use std::fmt;
 
 /// Makes a mailbox for at most `capacity` messages, and its first address.
 pub(crate) fn mailbox<M>(capacity: usize) -> (Address<M>, Mailbox<M>) {
     let (sender, receiver) = async_channel::bounded(capacity);
-    let mailbox = Mailbox { receiver, high_water: 0 };
-    (Address { sender }, mailbox)
+    let id = Id::next();
+    let mailbox = Mailbox { receiver, high_water: 0, id };
+    (Address { sender, id }, mailbox)
+}
+
+/// Tells mailboxes apart, for the words in which the simulator says who waits for whom. Nothing without `testing`.
+#[derive(Clone, Copy)]
+struct Id(#[cfg(feature = "testing")] u64);
+
+impl Id {
+    fn next() -> Id {
+        Id(
+            #[cfg(feature = "testing")]
+            waits::number(),
+        )
+    }
+}
+
+/// The same future; with `testing`, one that says what it waits for.
+macro_rules! noted {
+    ($wait:ident, $id:expr, $future:expr) => {{
+        #[cfg(feature = "testing")]
+        let future = waits::noted(Wait::$wait($id.0), $future);
+        #[cfg(not(feature = "testing"))]
+        let future = {
+            let Id() = $id;
+            $future
+        };
+        future
+    }};
 }
 
 /// The sending end.
 pub(crate) struct Address<M> {
     sender: async_channel::Sender<M>,
+    id: Id,
 }
 
 /// The receiving end.
 pub(crate) struct Mailbox<M> {
     receiver: async_channel::Receiver<M>,
     high_water: usize,
+    id: Id,
 }
 
 /// Knows where a mailbox is, and does not keep it open: for whoever may have to send, and must not be waited for.
 #[cfg(any(test, feature = "testing"))]
 pub(crate) struct WeakAddress<M> {
     sender: async_channel::WeakSender<M>,
+    id: Id,
 }
 
 /// The owner of the mailbox has ended; what was to be sent is dropped.
@@ -48,7 +81,7 @@ pub(crate) enum NotLeft {
 impl<M> Address<M> {
     /// Waits for room and leaves the message. The wait is the back-pressure.
     pub(crate) async fn send(&self, message: M) -> Result<(), Gone> {
-        self.sender.send(message).await.map_err(|_| Gone)
+        noted!(Room, self.id, self.sender.send(message)).await.map_err(|_| Gone)
     }
 
     /// Leaves the message if there is room now.
@@ -65,7 +98,7 @@ impl<M> Address<M> {
     where
         M: Send,
     {
-        self.sender.closed()
+        noted!(Closing, self.id, self.sender.closed())
     }
 
     /// Whether the owner of the mailbox has ended.
@@ -76,7 +109,7 @@ impl<M> Address<M> {
 
     #[cfg(any(test, feature = "testing"))]
     pub(crate) fn downgrade(&self) -> WeakAddress<M> {
-        WeakAddress { sender: self.sender.downgrade() }
+        WeakAddress { sender: self.sender.downgrade(), id: self.id }
     }
 }
 
@@ -84,14 +117,14 @@ impl<M> Address<M> {
 impl<M> WeakAddress<M> {
     /// An address, unless the owner of the mailbox has ended, or all its addresses are gone already.
     pub(crate) fn upgrade(&self) -> Option<Address<M>> {
-        self.sender.upgrade().map(|sender| Address { sender })
+        self.sender.upgrade().map(|sender| Address { sender, id: self.id })
     }
 }
 
 impl<M> Mailbox<M> {
     /// The next message, or `None` once every address is gone and all messages were taken.
     pub(crate) async fn recv(&mut self) -> Option<M> {
-        let message = self.receiver.recv().await.ok()?;
+        let message = noted!(Message, self.id, self.receiver.recv()).await.ok()?;
         // A sender on another thread may have taken the place that has just become free: hence the bound.
         let waiting = (self.receiver.len() + 1).min(self.capacity());
         self.high_water = self.high_water.max(waiting);
@@ -126,14 +159,14 @@ impl<M> Drop for Mailbox<M> {
 
 impl<M> Clone for Address<M> {
     fn clone(&self) -> Self {
-        Address { sender: self.sender.clone() }
+        Address { sender: self.sender.clone(), id: self.id }
     }
 }
 
 #[cfg(any(test, feature = "testing"))]
 impl<M> Clone for WeakAddress<M> {
     fn clone(&self) -> Self {
-        WeakAddress { sender: self.sender.clone() }
+        WeakAddress { sender: self.sender.clone(), id: self.id }
     }
 }
 

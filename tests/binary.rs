@@ -49,6 +49,26 @@ impl Binary {
         if !flags.contains(&"--log-format") {
             command.args(["--log-format", "json"]);
         }
+        let mut binary = Self::with_its_log(command);
+        for _ in 0..listens.max(1) {
+            let line = binary.wait_for("listening");
+            binary.listening.push(line["listen"].as_str().expect("an address").to_string());
+        }
+        binary
+    }
+
+    /// Starts `trunkline faults` with these flags, and its API on a free port of 127.0.0.1.
+    #[allow(dead_code, reason = "the other test crate starts proxies alone")]
+    pub(crate) fn faults(flags: &[&str]) -> Binary {
+        let mut command = Command::new(PROGRAM);
+        command.args(["faults", "--api", "127.0.0.1:0", "--log-format", "json"]).args(flags);
+        let mut binary = Self::with_its_log(&mut command);
+        let line = binary.wait_for("the API listens");
+        binary.listening.push(line["api"].as_str().expect("an address").to_string());
+        binary
+    }
+
+    fn with_its_log(command: &mut Command) -> Binary {
         let pipes = command.stdout(Stdio::piped()).stderr(Stdio::piped()).stdin(Stdio::null());
         let mut child = pipes.spawn().expect("the binary starts");
         let stdout = child.stdout.take().expect("stdout is a pipe");
@@ -61,12 +81,7 @@ impl Binary {
                 }
             }
         });
-        let mut binary = Binary { child, lines, log: Vec::new(), listening: Vec::new() };
-        for _ in 0..listens.max(1) {
-            let line = binary.wait_for("listening");
-            binary.listening.push(line["listen"].as_str().expect("an address").to_string());
-        }
-        binary
+        Binary { child, lines, log: Vec::new(), listening: Vec::new() }
     }
 
     pub(crate) fn address(&self) -> SocketAddr {

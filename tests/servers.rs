@@ -18,6 +18,9 @@ mod postgres;
 mod program;
 #[path = "servers/redis.rs"]
 mod redis;
+#[cfg(feature = "faults")]
+#[path = "servers/toxiproxy.rs"]
+mod toxiproxy;
 
 use binary::{Binary, PATIENCE};
 use folder::Folder;
@@ -50,6 +53,12 @@ const TESTS: &[Entry] = &[
     ("postgres::error", postgres::error, &["initdb", "postgres", "psql", "setpriv"]),
     ("postgres::last_words", postgres::last_words, &["initdb", "postgres", "psql", "setpriv"]),
     ("postgres::cancel", postgres::cancel, &["initdb", "postgres", "psql", "setpriv"]),
+    #[cfg(feature = "faults")]
+    ("toxiproxy::python", toxiproxy::python, &["redis-server", "python3", "toxiproxy-python"]),
+    #[cfg(feature = "faults")]
+    ("toxiproxy::node", toxiproxy::node, &["redis-server", "node", "toxiproxy-node-client"]),
+    #[cfg(feature = "faults")]
+    ("toxiproxy::same_again", toxiproxy::same_again, &["redis-server"]),
 ];
 
 /// Debian's package of each program.
@@ -66,14 +75,15 @@ const PACKAGES: &[(&str, &str)] = &[
     ("pgbench", "postgresql"),
     ("psql", "postgresql-client"),
     ("setpriv", "util-linux"),
+    ("python3", "python3"),
+    ("node", "nodejs"),
 ];
 
 fn main() -> ExitCode {
     let arguments = Arguments::from_args();
     let required = env::var_os("TRUNKLINE_REQUIRE_SERVERS").is_some_and(|value| value == "1");
-    let missing = |programs: &'static [&'static str]| {
-        programs.iter().filter(|program| find(program).is_none()).map(|program| absent(program))
-    };
+    let missing =
+        |programs: &'static [&'static str]| programs.iter().filter_map(|program| absent(program));
     if !required && !arguments.list {
         let told: BTreeSet<String> = TESTS.iter().flat_map(|test| missing(test.2)).collect();
         for absent in told {
@@ -94,10 +104,17 @@ fn main() -> ExitCode {
     libtest_mimic::run(&arguments, TESTS.iter().map(trial).collect()).exit_code()
 }
 
-fn absent(program: &str) -> String {
+/// What to say of a program that is not there.
+fn absent(program: &str) -> Option<String> {
+    #[cfg(feature = "faults")]
+    if let Some((there, registry)) = toxiproxy::client(program) {
+        let words = || format!("{program} is not installed (tests/run does it, from {registry})");
+        return (!there).then(words);
+    }
     let package = PACKAGES.iter().find(|(name, _)| *name == program);
     let (_, package) = package.expect("every program of a test has its package in the list");
-    format!("{program} is not installed (Debian package {package})")
+    let words = || format!("{program} is not installed (Debian package {package})");
+    find(program).is_none().then(words)
 }
 
 /// A server on a free port of its own, with a folder of its own.

@@ -43,6 +43,8 @@ pub mod behaviours;
 pub(crate) mod memory;
 mod witness;
 mod oracle;
+#[cfg(feature = "testing")]
+pub(crate) mod waits;
 mod deadline;
 
 pub use backend::FakeBackend;

@@ -13,6 +13,7 @@
 use super::world::{Alarm, World};
 use crate::runtime::Listen;
 use crate::socket::{Chunk, Socket, advance};
+use crate::testing::waits::{Wait, note};
 use crate::{Boxed, Endpoint};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::future::poll_fn;
@@ -115,6 +116,7 @@ impl Listen for Listener {
         let mut queue = lock(&self.queue);
         if queue.waiting.is_empty() {
             queue.listener = Some(cx.waker().clone());
+            note(Wait::Other("a client"));
             return Poll::Pending;
         }
         Poll::Ready(Ok(()))
@@ -361,6 +363,7 @@ impl Socket for End {
             return Poll::Ready(Ok(None));
         }
         lane.receiver = Some(cx.waker().clone());
+        note(Wait::Other("bytes from its peer"));
         Poll::Pending
     }
 
@@ -379,6 +382,7 @@ impl Socket for End {
         let room = ROOM.saturating_sub(lane.flight.len()).min(part);
         if room == 0 {
             lane.sender = Some(cx.waker().clone());
+            note(Wait::Other("its peer to take bytes"));
             return Poll::Pending;
         }
         let bytes: Vec<u8> =
@@ -417,6 +421,7 @@ impl Socket for End {
                 return Poll::Ready(());
             }
             state.lanes[self.me].delivered = Some(cx.waker().clone());
+            note(Wait::Other("bytes to arrive at its peer"));
             Poll::Pending
         }))
     }

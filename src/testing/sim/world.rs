@@ -12,6 +12,7 @@
 use super::net::{Lobby, dial, listen};
 use crate::runtime::{Listen, Listening, Options, Running, Runtime, Task};
 use crate::socket::{Buffers, Socket};
+use crate::testing::waits::{self, Wait};
 use crate::{Boxed, ConnId, Endpoint};
 use async_task::Runnable;
 use std::collections::BTreeMap;
@@ -32,8 +33,8 @@ struct Shared {
     seed: u64,
     ready: Arc<Mutex<Vec<Runnable<Label>>>>,
     state: Mutex<State>,
-    /// Tasks that have not ended, by what they are.
-    alive: Mutex<BTreeMap<usize, Label>>,
+    /// Tasks that have not ended: what they are, and what they waited for when they were last polled.
+    alive: Mutex<BTreeMap<usize, (Label, Vec<Wait>)>>,
     next_task: AtomicUsize,
     start: Instant,
 }
@@ -63,6 +64,7 @@ pub(super) enum Alarm {
 pub(super) struct Label {
     name: &'static str,
     conn: Option<ConnId>,
+    number: usize,
 }
 
 /// How often what happened, by name; a name is a fault or an ending.
@@ -114,7 +116,7 @@ impl World {
         self.0.ready.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn alive(&self) -> MutexGuard<'_, BTreeMap<usize, Label>> {
+    fn alive(&self) -> MutexGuard<'_, BTreeMap<usize, (Label, Vec<Wait>)>> {
         self.0.alive.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -223,7 +225,12 @@ impl World {
                 }
             };
             if let Some(runnable) = next {
+                let number = runnable.metadata().number;
+                waits::notes();
                 runnable.run();
+                if let Some((_, waits)) = self.alive().get_mut(&number) {
+                    *waits = waits::notes();
+                }
                 always(self);
                 continue;
             }
@@ -253,9 +260,33 @@ impl World {
         self.state().current
     }
 
-    /// Everybody who has not ended, in words.
+    /// Everybody who has not ended, and for whom each waits, in words.
+    ///
+    /// Whoever waits for a message owns the mailbox; so whoever waits for room in it, or for its closing, waits for him.
     pub(super) fn waiting(&self) -> Vec<String> {
-        self.alive().values().map(Label::to_string).collect()
+        let alive = self.alive();
+        let owner = |mailbox: u64| {
+            let owns = |wait: &Wait| *wait == Wait::Message(mailbox);
+            let owner = alive.values().find(|(_, waits)| waits.iter().any(owns));
+            // Busy with something else, he is not seen waiting for a message.
+            owner.map_or_else(
+                || format!("the owner of mailbox {mailbox}"),
+                |(who, _)| who.to_string(),
+            )
+        };
+        let words = |wait: &Wait| match *wait {
+            Wait::Message(mailbox) => format!("a message in mailbox {mailbox}"),
+            Wait::Room(mailbox) => format!("room at {}", owner(mailbox)),
+            Wait::Closing(mailbox) => format!("the end of {}", owner(mailbox)),
+            Wait::Other(what) => what.to_string(),
+        };
+        let line = |(who, waits): &(Label, Vec<Wait>)| match &waits[..] {
+            [] => who.to_string(),
+            waits => {
+                format!("{who} (for {})", waits.iter().map(words).collect::<Vec<_>>().join(" or "))
+            }
+        };
+        alive.values().map(line).collect()
     }
 
     /// Drops what still runs, so that a run that was given up leaves nothing behind.
@@ -284,9 +315,9 @@ fn mix(digest: u64, value: u64) -> u64 {
 
 impl Runtime for World {
     fn spawn(&self, name: &'static str, conn: Option<ConnId>, task: Boxed<'static, ()>) -> Task {
-        let label = Label { name, conn };
         let number = self.0.next_task.fetch_add(1, Ordering::Relaxed);
-        self.alive().insert(number, label);
+        let label = Label { name, conn, number };
+        self.alive().insert(number, (label, Vec::new()));
         let left = Left { world: self.clone(), number };
         let ready = Arc::clone(&self.0.ready);
         let schedule =
@@ -351,6 +382,7 @@ impl Future for Sleep {
             let key = self.world.alarm(self.until - now, Alarm::Wake(cx.waker().clone()));
             self.alarm = Some((key, cx.waker().clone()));
         }
+        waits::note(Wait::Other("a time"));
         Poll::Pending
     }
 }
@@ -405,6 +437,7 @@ impl fmt::Display for Label {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::mailbox::mailbox;
     use async_channel::bounded;
     use std::future::pending;
 
@@ -433,6 +466,39 @@ mod tests {
         world.start("waits for ever", pending());
         assert!(matches!(world.run(|_| {}), Err(Stuck::Waiting)));
         assert_eq!(world.waiting(), ["waits for ever"]);
+        world.clear();
+    }
+
+    #[test]
+    fn it_says_who_waits_for_whom() {
+        let world = World::new(1);
+        let (to_first, mut first) = mailbox::<()>(1);
+        let (to_second, mut second) = mailbox::<()>(1);
+        world.start("first", async move {
+            let _ = first.recv().await;
+            drop(to_second);
+        });
+        world.start("second", async move {
+            let _ = second.recv().await;
+            drop(to_first);
+        });
+        assert!(matches!(world.run(|_| {}), Err(Stuck::Waiting)));
+        let waiting = world.waiting();
+        assert!(waiting[0].starts_with("first (for a message in mailbox "), "{waiting:?}");
+
+        let world = World::new(1);
+        let (address, mut inbox) = mailbox::<()>(1);
+        let stranger = address.clone();
+        world.start("owner", async move {
+            let _ = inbox.recv().await;
+        });
+        world.start("waits for his end", async move {
+            stranger.closed().await;
+            drop(address);
+        });
+        assert!(matches!(world.run(|_| {}), Err(Stuck::Waiting)));
+        assert_eq!(world.waiting()[1], "waits for his end (for the end of owner)");
+        world.clear();
     }
 
     #[test]

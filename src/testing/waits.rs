@@ -1,0 +1,63 @@
+//! What each task waits for, in words: for whoever finds that it waits for ever.
+//!
+//! A wait that is polled and not ready leaves a note on its thread. Whoever has polled the task (the simulator) reads
+//! the notes; elsewhere nobody does, and a thread forgets them after a few.
+
+use std::cell::RefCell;
+use std::pin::{Pin, pin};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::Context;
+
+/// Something that a task waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Wait {
+    /// A message in the mailbox of this number.
+    Message(u64),
+    /// Room in the mailbox of this number.
+    Room(u64),
+    /// That the owner of the mailbox of this number ends.
+    Closing(u64),
+    /// Something that no actor does.
+    Other(&'static str),
+}
+
+/// More than any task races. Where nobody reads them they begin again.
+const KEPT: usize = 8;
+
+thread_local! {
+    static NOTES: RefCell<Vec<Wait>> = const { RefCell::new(Vec::new()) };
+}
+
+/// A number for a mailbox.
+pub(crate) fn number() -> u64 {
+    static NEXT: AtomicU64 = AtomicU64::new(1);
+    NEXT.fetch_add(1, Ordering::Relaxed)
+}
+
+/// The polled wait is not ready.
+pub(crate) fn note(wait: Wait) {
+    NOTES.with_borrow_mut(|notes| {
+        if notes.len() == KEPT {
+            notes.clear();
+        }
+        notes.push(wait);
+    });
+}
+
+/// The notes since this was last asked.
+pub(crate) fn notes() -> Vec<Wait> {
+    NOTES.take()
+}
+
+/// The same future, which notes that it is waited for.
+pub(crate) async fn noted<F: Future>(wait: Wait, future: F) -> F::Output {
+    let mut future = pin!(future);
+    std::future::poll_fn(move |cx: &mut Context<'_>| {
+        let polled = Pin::as_mut(&mut future).poll(cx);
+        if polled.is_pending() {
+            note(wait);
+        }
+        polled
+    })
+    .await
+}
