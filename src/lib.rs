@@ -70,6 +70,8 @@ mod mailbox;
 mod actor;
 mod socket;
 mod gauges;
+// What is carried, where somebody looks at it:
+pub mod framing;
 // Control plane:
 mod proxy;
 mod connect;
