@@ -2,6 +2,7 @@
 
 mod cli; // the binary as its user meets it
 mod fake; // `trunkline fake`, in the same way
+mod faults; // `trunkline faults`: its flags, its file, its end
 mod tunnel; // the whole proxy through the harness, every behaviour on both sides
 mod endings; // every way in which a connection ends, 500 times each
 mod bulk; // many bytes, and the memory that they do not take

@@ -58,7 +58,6 @@ impl Binary {
     }
 
     /// Starts `trunkline faults` with these flags, and its API on a free port of 127.0.0.1.
-    #[allow(dead_code, reason = "the other test crate starts proxies alone")]
     pub(crate) fn faults(flags: &[&str]) -> Binary {
         let mut command = Command::new(PROGRAM);
         command.args(["faults", "--api", "127.0.0.1:0", "--log-format", "json"]).args(flags);

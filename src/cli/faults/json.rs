@@ -72,8 +72,8 @@ pub(super) fn first_value<T: DeserializeOwned>(body: &[u8]) -> serde_json::Resul
     T::deserialize(&mut serde_json::Deserializer::from_slice(body))
 }
 
-/// The configuration file.
-pub(super) fn read_file(path: &Path) -> Result<Vec<NewProxy>, Failure> {
+/// The proxies of the configuration file.
+pub(super) fn read_file(path: &Path) -> Result<Vec<New>, Failure> {
     let shown = path.display();
     let text = std::fs::read(path).map_err(|error| {
         let error = show_error(&error);
@@ -92,14 +92,14 @@ pub(super) fn read_file(path: &Path) -> Result<Vec<NewProxy>, Failure> {
             return Err(Failure::Usage(format!("{shown}: there are two proxies {:?}", new.name)));
         }
     }
-    Ok(list)
+    let new = |new: NewProxy| {
+        let name = new.name.clone();
+        new.into_new().map_err(|words| Failure::Usage(format!("{shown}: proxy {name:?}: {words}")))
+    };
+    list.into_iter().map(new).collect()
 }
 
 impl NewProxy {
-    pub(super) fn name(&self) -> &str {
-        &self.name
-    }
-
     /// The first field that it cannot be without and that it has not.
     pub(super) fn missing(&self) -> Option<&'static str> {
         if self.name.is_empty() {

@@ -17,7 +17,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::{Duration, SystemTime};
-use trunkline::testing::faults::Faults;
+use trunkline::testing::faults::{Faults, New, Refused};
 use trunkline::{Endpoint, Error};
 
 /// Puts faults on real traffic: Toxiproxy's HTTP API, clients, toxics and configuration file, with a seed that works.
@@ -74,21 +74,14 @@ pub(crate) fn run(flags: Flags) -> Done {
     done
 }
 
-async fn serve(
-    place: &Endpoint,
-    seed: u64,
-    config: Vec<json::NewProxy>,
-    log: &logging::Log,
-) -> Done {
+async fn serve(place: &Endpoint, seed: u64, config: Vec<New>, log: &logging::Log) -> Done {
     let mut orders = Orders::new()?;
     let listener = server::bind(place).await.map_err(|source| listen_failure(place, source))?;
     let faults = Faults::start(seed);
     for new in config {
-        let name = new.name().to_string();
-        let proxy = match faults.put(new.into_new().map_err(Failure::Usage)?).await {
-            Ok(proxy) => proxy,
-            Err(refused) => return Err(Failure::Runtime(format!("proxy {name}: {refused}"))),
-        };
+        let name = new.name.clone();
+        let refused = |refused: Refused| Failure::Runtime(format!("proxy {name:?}: {refused}"));
+        let proxy = faults.put(new).await.map_err(refused)?;
         api::log_proxy(&proxy, "listening");
     }
     let api = listener.get_ref().local_addr().map_err(|source| listen_failure(place, source))?;
