@@ -141,7 +141,7 @@ mod tests {
     use super::*;
     use crate::mailbox::mailbox;
     use crate::runtime::AsyncStd;
-    use futures_lite::future::{block_on, pending};
+    use futures_lite::future::{block_on, pending, poll_once};
     use std::sync::Arc;
 
     #[test]
@@ -185,5 +185,26 @@ mod tests {
             spawn(&AsyncStd, "test", None, async move { address.send(7).await }).detach();
             assert_eq!(inbox.recv().await, Some(7));
         });
+    }
+
+    #[test]
+    fn a_budget_yields_once_in_so_many_turns() {
+        block_on(async {
+            let mut budget = Budget::default();
+            for turn in 1..=3 * Budget::TURNS {
+                let spent = poll_once(budget.spend()).await.is_some();
+                assert_eq!(spent, turn % Budget::TURNS != 0, "turn {turn}");
+            }
+        });
+    }
+
+    #[test]
+    fn a_panic_is_logged_in_its_own_words() {
+        let check = |payload: &(dyn Any + Send), expected: &str| {
+            assert_eq!(words(payload), expected);
+        };
+        check(&"plain", "plain");
+        check(&String::from("put together"), "put together");
+        check(&7, "a panic without words");
     }
 }

@@ -188,6 +188,7 @@ mod tests {
                         Err(io::Error::from_raw_os_error(24))
                     }
                     "short" => Ok(pair(1).0),
+                    "starved" => Err(ErrorKind::QuotaExceeded.into()),
                     _ => Err(ErrorKind::ConnectionRefused.into()),
                 }
             })
@@ -303,5 +304,36 @@ mod tests {
             assert_eq!(connecting.await.expect("it accepts").backend, place("short"));
             assert_eq!(taken(&log), ["short"]);
         });
+    }
+
+    #[test]
+    fn without_file_descriptors_for_too_long_the_next_one_is_tried() {
+        block_on(async {
+            let (route, clock, log) = world(&["starved", "good"]);
+            let mut connecting = Box::pin(route.backends.connect());
+            let mut waited = Duration::ZERO;
+            while waited < Backends::FD_PATIENCE {
+                assert!(poll_once(&mut connecting).await.is_none());
+                assert_eq!(taken(&log), ["starved"]);
+                clock.advance(Backends::FD_PAUSE);
+                waited += Backends::FD_PAUSE;
+            }
+            let connected = poll_once(&mut connecting).await.expect("no patience is left");
+            assert_eq!(connected.expect("it accepts").backend, place("good"));
+            assert_eq!(taken(&log), ["starved", "good"]);
+        });
+    }
+
+    #[test]
+    fn which_errors_are_a_lack_of_file_descriptors() {
+        use rustix::io::Errno;
+        let check = |error: io::Error, expected: bool| {
+            assert_eq!(is_out_of_fds(&error), expected, "{error}");
+        };
+        check(Errno::MFILE.into(), true);
+        check(Errno::NFILE.into(), true);
+        check(ErrorKind::QuotaExceeded.into(), true);
+        check(Errno::NOBUFS.into(), false);
+        check(ErrorKind::ConnectionRefused.into(), false);
     }
 }

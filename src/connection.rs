@@ -463,10 +463,12 @@ mod tests {
     use super::*;
     use crate::slots::Slots;
     use crate::testing::memory::clock::Clock;
+    use crate::testing::memory::owing::Owing;
     use crate::testing::{Ending, FakeBackend, Peer, RunningBackend, pair};
-    use crate::{Config, Events};
+    use crate::{Boxed, Config, Connect, Events};
     use async_channel::Receiver;
-    use futures_lite::future::{block_on, zip};
+    use futures_lite::future::{block_on, pending, zip};
+    use std::io;
 
     /// A connection and its surroundings; the test is the client, the backend and the directory.
     struct Stage {
@@ -574,7 +576,7 @@ mod tests {
     fn a_proxy_that_is_dropped_takes_its_connections_with_it() {
         block_on(async {
             let (stage, connection, mut client) = stage(FakeBackend::by_hand());
-            let Stage { backend, orders, directory, .. } = stage;
+            let Stage { backend, orders, directory, told, .. } = stage;
             let playing = async {
                 let peer = backend.accept().await;
                 drop((orders, directory));
@@ -582,6 +584,8 @@ mod tests {
                 drop(peer);
             };
             zip(connection.run(), playing).await;
+            let ended = told.try_recv().expect("on_close was called");
+            assert_eq!((ended.by, &ended.cause[..]), (By::Proxy, "the proxy was dropped"));
         });
     }
 
@@ -597,5 +601,127 @@ mod tests {
             assert_eq!(ended.cause, "backend-1:1: connection refused");
             assert_eq!((ended.backend, ended.connect), (None, None));
         });
+    }
+
+    #[test]
+    fn what_the_reset_destroys_is_counted_for_both_peers() {
+        block_on(async {
+            let (mut stage, mut connection, _client) = stage(FakeBackend::by_hand());
+            let (tell, told) = async_channel::bounded(1);
+            let connect = Owing(stage.backend.connect(), 4);
+            let config = connection.route.config.clone();
+            connection.route = stage.clock.route(config, Tell(tell), connect);
+            connection.socket = Arc::new(Owing(connection.socket, 3));
+            stage.told = told;
+            let playing = async {
+                let backend = stage.backend.accept().await;
+                let end = Message::End { by: By::Proxy, cause: "enough" };
+                stage.orders.send(end).await.expect("it runs");
+                backend
+            };
+            zip(connection.run(), playing).await;
+            assert_eq!(stage.ended().undelivered, 7);
+        });
+    }
+
+    #[test]
+    fn a_clean_end_says_that_it_came_while_draining() {
+        block_on(async {
+            let (stage, connection, mut client) = stage(FakeBackend::by_hand());
+            let playing = async {
+                let mut backend = stage.backend.accept().await;
+                stage.orders.send(Message::Drain).await.expect("it runs");
+                client.fin();
+                assert_eq!(backend.recv_to_end().await.ending, Ending::Fin);
+                backend.fin();
+                assert_eq!(client.recv_to_end().await.ending, Ending::Fin);
+            };
+            zip(connection.run(), playing).await;
+            let ended = stage.ended();
+            assert_eq!((ended.by, ended.phase), (By::Peer(Side::Client), Phase::Drain));
+            assert!(ended.clean);
+        });
+    }
+
+    #[test]
+    fn the_first_cause_stands_and_what_is_not_a_peers_is_added() {
+        let check = |second: By, expected: &str| {
+            let (_stage, connection, _client) = stage(FakeBackend::refuse());
+            let mut course = Course {
+                conn: connection.conn,
+                client: connection.client,
+                gauges: connection.gauges,
+                accepted: connection.route.runtime.now(),
+                route: connection.route,
+                mailbox: connection.mailbox,
+                draining: false,
+                backend: None,
+                blamed: None,
+                undelivered: 0,
+            };
+            course.blame(By::Peer(Side::Client), "first");
+            course.blame(second, "second");
+            let ended = course.ended(false);
+            assert_eq!((ended.by, &ended.cause[..]), (By::Peer(Side::Client), expected));
+        };
+        check(By::Peer(Side::Client), "first");
+        check(By::Peer(Side::Backend), "first");
+        check(By::Proxy, "first; then second");
+        check(By::Timeout, "first; then second");
+    }
+
+    /// A backend that neither accepts nor refuses.
+    struct Silent;
+
+    impl Connect for Silent {
+        fn connect<'a>(&'a self, _: &'a Endpoint) -> Boxed<'a, io::Result<Arc<dyn Socket>>> {
+            Box::pin(pending())
+        }
+    }
+
+    #[test]
+    fn whoever_ends_it_before_there_is_a_backend_is_named() {
+        let check = |ordered: bool, by: By, cause: &str| {
+            block_on(async {
+                let (mut stage, mut connection, client) = stage(FakeBackend::refuse());
+                let (tell, told) = async_channel::bounded(1);
+                let config = connection.route.config.clone();
+                connection.route = stage.clock.route(config, Tell(tell), Silent);
+                stage.told = told;
+                if ordered {
+                    let end = Message::End { by: By::Timeout, cause: "too long" };
+                    stage.orders.send(end).await.expect("it will run");
+                } else {
+                    client.reset();
+                }
+                connection.run().await;
+                let ended = stage.ended();
+                assert_eq!((ended.by, ended.phase, &ended.cause[..]), (by, Phase::Connect, cause));
+            });
+        };
+        check(true, By::Timeout, "too long");
+        check(false, By::Peer(Side::Client), "connection reset");
+    }
+
+    #[test]
+    fn a_peer_that_resets_is_named_with_its_error() {
+        for side in [Side::Client, Side::Backend] {
+            block_on(async {
+                let (stage, connection, client) = stage(FakeBackend::by_hand());
+                let playing = async {
+                    let backend = stage.backend.accept().await;
+                    let (gone, mut other) = match side {
+                        Side::Client => (client, backend),
+                        Side::Backend => (backend, client),
+                    };
+                    gone.reset();
+                    assert!(other.recv_to_end().await.ending.is_reset());
+                };
+                zip(connection.run(), playing).await;
+                let ended = stage.ended();
+                assert_eq!((ended.by, ended.phase), (By::Peer(side), Phase::Data));
+                assert_eq!(ended.cause, "connection reset");
+            });
+        }
     }
 }

@@ -603,4 +603,55 @@ mod tests {
             run.await;
         });
     }
+
+    #[test]
+    fn what_has_moved_in_the_kernel_since_half_of_the_time_is_no_idleness() {
+        // The last that the peer's system takes, at this tick, leaves 90.
+        let check = |tick: u32, expected: Option<&str>| {
+            block_on(async {
+                let mut stage = Stage::new();
+                let mut open = stage.open(1).await;
+                let pending = Arc::new(Pending(100.into()));
+                let socket: Arc<dyn crate::Socket> = pending.clone();
+                open.gauges.attach(Side::Client, &socket);
+                stage.ticks(tick).await;
+                pending.0.store(90, std::sync::atomic::Ordering::Relaxed);
+                stage.ticks(10 - tick).await;
+                assert_eq!(open.order(), expected, "{tick}");
+            });
+        };
+        check(4, Some("idle for too long"));
+        check(5, None);
+        check(8, None);
+    }
+
+    #[test]
+    fn a_byte_that_moves_starts_the_look_at_the_kernel_afresh() {
+        block_on(async {
+            let mut stage = Stage::new();
+            let mut open = stage.open(1).await;
+            let pending = Arc::new(Pending(100.into()));
+            let socket: Arc<dyn crate::Socket> = pending.clone();
+            open.gauges.attach(Side::Client, &socket);
+            stage.ticks(5).await;
+            open.gauges.add_read(Side::Client, 1);
+            stage.ticks(1).await;
+            pending.0.store(90, std::sync::atomic::Ordering::Relaxed);
+            stage.ticks(9).await;
+            assert_eq!(open.order(), None);
+            stage.ticks(1).await;
+            assert_eq!(open.order(), Some("idle for too long"));
+        });
+    }
+
+    #[test]
+    fn a_tick_that_is_late_does_not_put_a_deadline_off() {
+        block_on(async {
+            let mut stage = Stage::new();
+            let mut open = stage.open(1).await;
+            stage.clock.advance(10 * SECOND);
+            assert!(poll_once(&mut stage.run).await.is_none());
+            assert_eq!(open.order(), Some("idle for too long"));
+        });
+    }
 }

@@ -138,6 +138,8 @@ fn add(figure: &AtomicU64, bytes: usize) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::testing::memory::owing::Owing;
+    use crate::testing::pair;
 
     #[test]
     fn anything_that_moves_shows() {
@@ -181,5 +183,24 @@ mod tests {
         check(&[client, connected], Phase::HalfClosed, Some(Side::Client));
         check(&[connected, client, backend], Phase::HalfClosed, Some(Side::Client));
         check(&[connected, backend, client], Phase::HalfClosed, Some(Side::Backend));
+    }
+
+    #[test]
+    fn what_is_pending_for_both_peers_is_added_up_while_their_sockets_live() {
+        let gauges = Gauges::default();
+        let owing = |side: Side, bytes: usize| {
+            let socket: Arc<dyn Socket> = Arc::new(Owing(pair(1).0, bytes));
+            gauges.attach(side, &socket);
+            socket
+        };
+        assert_eq!(gauges.pending(), 0);
+        let client = owing(Side::Client, 3);
+        assert_eq!(gauges.pending(), 3);
+        let backend = owing(Side::Backend, 4);
+        assert_eq!(gauges.pending(), 7);
+        drop(client);
+        assert_eq!(gauges.pending(), 4);
+        drop(backend);
+        assert_eq!(gauges.pending(), 0);
     }
 }

@@ -282,6 +282,8 @@ mod tests {
                 assert_eq!(stage.asked(), round);
                 stage.clock.advance(Listener::PAUSE);
             }
+            stage.put(Err(io::Error::other("no memory")));
+            assert!(!stage.turn().await);
             drop(stage.stop);
             assert!(poll_once(&mut stage.run).await.is_some(), "a stop ends the rest too");
         });
@@ -339,5 +341,107 @@ mod tests {
                 assert_eq!(stage.opened(), expected);
             });
         }
+    }
+
+    #[test]
+    fn a_client_that_comes_while_it_waits_is_accepted_at_once() {
+        block_on(async {
+            let mut stage = Stage::new(8);
+            assert!(!stage.turn().await);
+            stage.put_client();
+            assert!(!stage.turn().await);
+            assert_eq!((stage.asked(), stage.opened()), (3, 1), "the clock stands");
+        });
+    }
+
+    #[test]
+    fn when_it_is_stopped_it_passes_over_who_has_gone_and_no_other_trouble() {
+        for (trouble, expected) in [(ErrorKind::ConnectionAborted, 1), (ErrorKind::OutOfMemory, 0)]
+        {
+            block_on(async {
+                let mut stage = Stage::new(8);
+                assert!(!stage.turn().await);
+                stage.put(Err(trouble.into()));
+                stage.put_client();
+                let (closed, _) = mailbox(1);
+                drop(std::mem::replace(&mut stage.stop, closed));
+                assert!(stage.turn().await);
+                assert_eq!(stage.opened(), expected, "{trouble}");
+            });
+        }
+    }
+
+    #[test]
+    fn it_ends_when_the_directory_has_gone() {
+        block_on(async {
+            let mut stage = Stage::new(8);
+            assert!(!stage.turn().await);
+            let (_, closed) = mailbox(1);
+            drop(std::mem::replace(&mut stage.directory, closed));
+            stage.put_client();
+            assert!(stage.turn().await);
+        });
+    }
+
+    /// A listener that nobody runs.
+    fn idle(clock: &Clock, config: Config, next: Receiver<Accepted>) -> Listener {
+        let endpoint = Endpoint::Ip(([127, 0, 0, 1], 1).into());
+        let backend = FakeBackend::by_hand().in_memory();
+        Listener {
+            socket: Box::new(Script { endpoint, next, asked: Arc::default() }),
+            stop: mailbox(1).1,
+            slots: Slots::new(8),
+            directory: mailbox(1).0,
+            route: clock.route(config, Silent, backend.connect()),
+        }
+    }
+
+    #[test]
+    fn trouble_that_lasts_is_logged_once_in_a_longer_pause() {
+        let (_script, next) = async_channel::bounded(1);
+        let clock = Clock::new();
+        let listener = idle(&clock, Config::default(), next);
+        let mut logged = None;
+        let mut check = |pause: Duration, expected: bool| {
+            clock.advance(pause);
+            let before = logged;
+            listener.log_trouble(&io::Error::other("no memory"), &mut logged);
+            assert_eq!(logged != before, expected, "{pause:?}");
+        };
+        check(Duration::ZERO, true);
+        check(Listener::PAUSE, false);
+        check(Listener::LOG_PAUSE - 2 * Listener::PAUSE, false);
+        check(Listener::PAUSE, true);
+        check(Listener::PAUSE, false);
+    }
+
+    #[test]
+    fn who_comes_after_the_stop_is_not_taken_in() {
+        block_on(async {
+            let (script, next) = async_channel::bounded(4);
+            let config = Config { backlog: 2, ..Config::default() };
+            let listener = idle(&Clock::new(), config, next);
+            for _ in 0..3 {
+                let gone = ErrorKind::ConnectionAborted;
+                script.try_send(Err(gone.into())).expect("there is room in the script");
+            }
+            listener.empty_backlog().await;
+            assert_eq!(script.len(), 1, "no more can have waited than the backlog holds");
+        });
+    }
+
+    #[test]
+    fn which_errors_are_of_one_client() {
+        let check = |kind: ErrorKind, expected: bool| {
+            assert_eq!(is_of_one_client(&kind.into()), expected, "{kind}");
+        };
+        check(ErrorKind::ConnectionAborted, true);
+        check(ErrorKind::ConnectionRefused, true);
+        check(ErrorKind::ConnectionReset, true);
+        check(ErrorKind::Interrupted, true);
+        check(ErrorKind::TimedOut, true);
+        check(ErrorKind::WouldBlock, false);
+        check(ErrorKind::QuotaExceeded, false);
+        check(ErrorKind::OutOfMemory, false);
     }
 }

@@ -193,6 +193,8 @@ impl Buffers {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::testing::pair;
+    use futures_lite::future::{block_on, poll_once};
 
     #[test]
     fn a_buffer_comes_back_and_no_more_are_kept_than_asked() {
@@ -219,5 +221,24 @@ mod tests {
         check(4, &[b"e"]);
         check(5, &[]);
         check(9, &[]);
+    }
+
+    #[test]
+    fn a_socket_without_a_kernel_owes_its_peer_nothing() {
+        block_on(async {
+            let (socket, _peer) = pair(1);
+            assert_eq!(socket.pending(), 0);
+            assert!(poll_once(socket.delivered()).await.is_some());
+        });
+    }
+
+    #[test]
+    fn a_chunk_is_cut_to_what_was_read_and_never_grows() {
+        let mut chunk: Chunk = b"abcdef".to_vec().into();
+        chunk.advance(1);
+        for (count, expected) in [(4, &b"bcde"[..]), (2, b"bc"), (3, b"bc"), (0, b"")] {
+            chunk.truncate(count);
+            assert_eq!(&chunk[..], expected, "{count}");
+        }
     }
 }

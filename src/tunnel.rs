@@ -179,6 +179,7 @@ mod tests {
     use crate::events::Silent;
     use crate::mailbox::mailbox;
     use crate::socket::advance;
+    use crate::testing::memory::pair_reading;
     use crate::testing::{Ending, Peer, pair};
     use futures_lite::future::{block_on, poll_once, zip};
     use std::sync::atomic::{AtomicUsize, Ordering};
@@ -435,6 +436,36 @@ mod tests {
                 "its first chunk went in part"
             );
             drop(stalled);
+        });
+    }
+
+    #[test]
+    fn a_reader_whose_fin_nobody_takes_has_not_finished() {
+        block_on(async {
+            let (ours, theirs) = pair(1);
+            let (to, mailbox) = mailbox(1);
+            let mut run = Box::pin(read("reader", Side::Client, ours, to, post()));
+            let mut peer = Peer::new("peer", theirs);
+            peer.send(b"x").await;
+            assert!(poll_once(&mut run).await.is_none());
+            peer.fin();
+            assert!(poll_once(&mut run).await.is_none(), "it waits for room");
+            drop(mailbox);
+            assert!(matches!(run.await, Exit::Deserted));
+        });
+    }
+
+    #[test]
+    fn a_peer_that_always_has_more_does_not_keep_the_thread() {
+        block_on(async {
+            let (ours, theirs) = pair_reading(64, [1, 64]);
+            let (to, _mailbox) = mailbox(64);
+            let post = post();
+            let mut run = Box::pin(read("reader", Side::Client, ours, to, post.clone()));
+            let mut peer = Peer::new("peer", theirs);
+            peer.send(&[b'x'; 64]).await;
+            assert!(poll_once(&mut run).await.is_none());
+            assert!(post.gauges.read(Side::Client) < 64, "its neighbours have their turn before");
         });
     }
 }

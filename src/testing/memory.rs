@@ -15,6 +15,8 @@
 pub(crate) mod clock;
 pub(crate) mod door;
 #[cfg(test)]
+pub(crate) mod owing;
+#[cfg(test)]
 mod tests;
 
 use crate::socket::{Chunk, Socket};
