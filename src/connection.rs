@@ -36,8 +36,10 @@ use crate::backend_reader::BackendReader;
 use crate::backend_writer::BackendWriter;
 use crate::client_reader::ClientReader;
 use crate::client_writer::ClientWriter;
+use crate::framed;
 use crate::gauges::Gauges;
 use crate::mailbox::{Address, Mailbox, mailbox};
+use crate::pool::Pool;
 use crate::proxy::Route;
 use crate::runtime::{Either, race};
 use crate::slots::Slot;
@@ -137,6 +139,9 @@ impl Course {
         self.route.events.on_connect(self.conn, &self.client);
         self.gauges.attach(Side::Client, &client);
         let route = Arc::clone(&self.route);
+        if let Some(pool) = &route.pool {
+            return self.carry_framed(client, pool.clone()).await;
+        }
         let capacity = route.config.limits.mailbox;
         let (to_backend, backend_mailbox) = mailbox(capacity);
         let (to_client, client_mailbox) = mailbox(capacity);
@@ -186,6 +191,56 @@ impl Course {
             sockets.iter().for_each(|socket| socket.disarm());
         }
         outcome == Outcome::Clean
+    }
+
+    /// Carries the requests of a client that shares trunks; returns whether it got every reply, and its end.
+    async fn carry_framed(&mut self, client: Arc<dyn Socket>, pool: Pool) -> bool {
+        self.gauges.connected();
+        let route = Arc::clone(&self.route);
+        let (to_client, replies) = mailbox(route.config.limits.mailbox);
+        let mut crew = Crew::default();
+        let reader = framed::read_requests(
+            client_reader::NAME,
+            Arc::clone(&client),
+            to_client,
+            pool,
+            self.post(),
+        );
+        crew.start(&route, self.conn, Role::ClientReader, reader);
+        let writer =
+            ClientWriter { mailbox: replies, socket: Arc::clone(&client), post: self.post() };
+        crew.start(&route, self.conn, Role::ClientWriter, writer.run());
+        let mut clean = false;
+        while !crew.is_empty() {
+            match self.event(&mut crew).await {
+                Event::Exit(Role::ClientWriter, Ok(Exit::Finished)) => clean = true,
+                Event::Exit(_, Ok(Exit::Finished | Exit::Deserted)) => {}
+                Event::Exit(role, Ok(Exit::Failed(error))) => {
+                    self.blame(By::Peer(Side::Client), &show_error(&error));
+                    self.gauges.broke();
+                    if role == Role::ClientReader {
+                        crew.cancel(Role::ClientWriter).await;
+                    }
+                }
+                Event::Exit(_, Ok(Exit::Cut(Cut::Close(cause) | Cut::Reset(cause)))) => {
+                    self.blame(By::Proxy, &cause);
+                }
+                Event::Exit(_, Err(Panicked)) => {
+                    self.blame(By::Proxy, "an actor panicked");
+                    crew.cancel_all().await;
+                }
+                Event::Order(by, cause) => {
+                    self.blame(by, cause);
+                    crew.cancel_all().await;
+                }
+            }
+        }
+        if clean {
+            client.disarm();
+        } else {
+            self.undelivered = client.pending();
+        }
+        clean
     }
 
     /// Where the reader that feeds the writer towards `to` is to send, and the detour's actor if there is one.

@@ -72,8 +72,11 @@ mod socket;
 mod gauges;
 // What is carried, where somebody looks at it:
 pub mod framing;
+mod framed;
 // Control plane:
 mod proxy;
+mod pool;
+mod trunk;
 mod connect;
 mod directory;
 mod slots;
@@ -97,6 +100,7 @@ pub use endpoint::Endpoint;
 pub use error::Error;
 pub use events::{By, Ended, Events, Listed, Phase, Report};
 pub use ids::{ConnId, Side};
+pub use pool::PoolConfig;
 pub use proxy::{Builder, Handle, Proxy};
 pub use runtime::set_threads;
 pub use socket::{Chunk, Socket};

@@ -61,7 +61,6 @@ pub(crate) struct Mailbox<M> {
 }
 
 /// Knows where a mailbox is, and does not keep it open: for whoever may have to send, and must not be waited for.
-#[cfg(any(test, feature = "testing"))]
 pub(crate) struct WeakAddress<M> {
     sender: async_channel::WeakSender<M>,
     id: Id,
@@ -102,18 +101,15 @@ impl<M> Address<M> {
     }
 
     /// Whether the owner of the mailbox has ended.
-    #[cfg(any(test, feature = "testing"))]
     pub(crate) fn is_closed(&self) -> bool {
         self.sender.is_closed()
     }
 
-    #[cfg(any(test, feature = "testing"))]
     pub(crate) fn downgrade(&self) -> WeakAddress<M> {
         WeakAddress { sender: self.sender.downgrade(), id: self.id }
     }
 }
 
-#[cfg(any(test, feature = "testing"))]
 impl<M> WeakAddress<M> {
     /// An address, unless the owner of the mailbox has ended, or all its addresses are gone already.
     pub(crate) fn upgrade(&self) -> Option<Address<M>> {
@@ -163,7 +159,6 @@ impl<M> Clone for Address<M> {
     }
 }
 
-#[cfg(any(test, feature = "testing"))]
 impl<M> Clone for WeakAddress<M> {
     fn clone(&self) -> Self {
         WeakAddress { sender: self.sender.clone(), id: self.id }

@@ -4,9 +4,11 @@ use crate::actor::{self, Running};
 use crate::connect::{Backends, Dial};
 use crate::directory::{self, Directory};
 use crate::events::Silent;
+use crate::framing::Framing;
 use crate::ids::ConnIds;
 use crate::listener::{self, Listener};
 use crate::mailbox::{Address, mailbox};
+use crate::pool::{self, Pool, PoolConfig, Pooling};
 use crate::reporter::{self, Reporter};
 use crate::runtime::{AsyncStd, Listen, Listening, Options, Runtime, timeout};
 use crate::slots::Slots;
@@ -25,6 +27,7 @@ pub struct Builder {
     runtime: Arc<dyn Runtime>,
     detour: Option<Arc<dyn Detour>>,
     dual_stack: bool,
+    pool: Option<(Arc<dyn Framing>, PoolConfig)>,
 }
 
 /// A proxy that listens, and accepts nobody yet: the kernel keeps early clients waiting.
@@ -32,6 +35,7 @@ pub struct Proxy {
     listening: Vec<Box<dyn Listen>>,
     endpoints: Vec<Endpoint>,
     route: Arc<Route>,
+    pooling: Option<Pooling>,
     directory: Directory,
     address: Address<directory::Message>,
 }
@@ -51,6 +55,8 @@ pub(crate) struct Route {
     pub(crate) ids: ConnIds,
     pub(crate) options: Options,
     pub(crate) detour: Option<Arc<dyn Detour>>,
+    /// Clients share trunks; without it each has a backend connection of its own.
+    pub(crate) pool: Option<Pool>,
 }
 
 impl Proxy {
@@ -63,6 +69,7 @@ impl Proxy {
             runtime: Arc::new(AsyncStd),
             detour: None,
             dual_stack: false,
+            pool: None,
         }
     }
 
@@ -81,11 +88,14 @@ impl Proxy {
     ///
     /// Dropping the returned future aborts everything at once.
     pub async fn run(self, shutdown: impl Future<Output = ()>) -> Report {
-        let Proxy { listening, endpoints, route, directory, address } = self;
+        let Proxy { listening, endpoints, route, pooling, directory, address } = self;
         let runtime = &*route.runtime;
         let handle = Handle { directory: address };
         route.events.on_start(&endpoints);
         let directory = actor::spawn(runtime, directory::NAME, None, directory.run());
+        let pool = pooling.map(|pooling| {
+            actor::spawn(runtime, pool::NAME, None, pooling.run(Arc::clone(&route)))
+        });
         let reporter = route.config.report.map(|every| {
             let reporter =
                 Reporter { every, directory: handle.directory.clone(), route: Arc::clone(&route) };
@@ -108,6 +118,9 @@ impl Proxy {
         handle.drain(&route).await;
         if let Some(reporter) = reporter {
             reporter.cancel().await;
+        }
+        if let Some(pool) = pool {
+            pool.cancel().await;
         }
         let report = handle.report().await.unwrap_or_default();
         directory.cancel().await;
@@ -221,6 +234,13 @@ impl Builder {
         self.with(|config| config.backends = vec![endpoint])
     }
 
+    /// Lets clients share a few backend connections, each for one request at a time (n:1).
+    #[must_use]
+    pub fn pool(mut self, framing: impl Framing, config: PoolConfig) -> Self {
+        self.pool = Some((Arc::new(framing), config));
+        self
+    }
+
     /// Tells these callbacks what happens.
     #[must_use]
     pub fn events(mut self, events: impl Events) -> Self {
@@ -261,7 +281,7 @@ impl Builder {
     /// # Errors
     /// [`Error::Config`] for settings that make no sense, [`Error::Listen`] for an address that cannot be had.
     pub async fn bind(self) -> Result<Proxy, Error> {
-        let Builder { config, events, connect, runtime, detour, dual_stack } = self;
+        let Builder { config, events, connect, runtime, detour, dual_stack, pool } = self;
         config.check().map_err(Error::Config)?;
         let options = Options {
             keepalive: config.keepalive,
@@ -271,6 +291,8 @@ impl Builder {
             Arc::new(Dial { runtime: Arc::clone(&runtime), options: options.clone() })
         });
         let (list, timeout) = (config.backends.clone(), config.connect_timeout);
+        let (pool, pooling) =
+            pool.map(|(framing, config)| pool::pool(framing, config, Arc::clone(&runtime))).unzip();
         let route = Arc::new(Route {
             backends: Backends::new(Arc::clone(&runtime), connect, list, timeout),
             config,
@@ -279,6 +301,7 @@ impl Builder {
             ids: ConnIds::default(),
             options,
             detour,
+            pool,
         });
         let mut listening = Vec::new();
         for endpoint in &route.config.listen {
@@ -292,6 +315,7 @@ impl Builder {
         Ok(Proxy {
             endpoints: listening.iter().map(|socket| socket.endpoint().clone()).collect(),
             listening,
+            pooling,
             directory: Directory::new(mailbox, Arc::clone(&route)),
             route,
             address,

@@ -31,18 +31,10 @@ pub(crate) enum Exit {
     /// Its neighbour has gone: nobody takes what the reader reads, or no `Fin` will come to the writer.
     Deserted,
     /// A detour ended its direction on purpose, with a `Fin` or without one. The connection is to end too.
-    #[cfg_attr(
-        not(any(test, feature = "testing")),
-        expect(dead_code, reason = "only `testing` has detours")
-    )]
     Cut(Cut),
 }
 
 /// What a detour wants both peers to see once all that was sent on is delivered.
-#[cfg_attr(
-    not(any(test, feature = "testing")),
-    expect(dead_code, reason = "only `testing` has detours")
-)]
 #[derive(Debug)]
 pub(crate) enum Cut {
     /// A clean end, though bytes may be missing.

@@ -53,6 +53,33 @@ pub trait Framing: fmt::Debug + Send + Sync + 'static {
     fn counts_replies(&self) -> bool;
 }
 
+/// For whoever does not know which it is.
+impl Framing for Box<dyn Framing> {
+    fn name(&self) -> &'static str {
+        (**self).name()
+    }
+
+    fn requests(&self) -> Box<dyn Requests> {
+        (**self).requests()
+    }
+
+    fn replies(&self) -> Box<dyn Replies> {
+        (**self).replies()
+    }
+
+    fn error(&self, trouble: Trouble, shape: Shape) -> Vec<u8> {
+        (**self).error(trouble, shape)
+    }
+
+    fn reset_query(&self) -> Option<ResetQuery> {
+        (**self).reset_query()
+    }
+
+    fn counts_replies(&self) -> bool {
+        (**self).counts_replies()
+    }
+}
+
 /// Reads requests. One for each client: it may remember what the client said before.
 pub trait Requests: Send {
     /// The next piece of what has come. `bytes` begins where the last piece ended, and is at least as long as when `None`

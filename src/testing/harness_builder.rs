@@ -3,8 +3,9 @@
 use super::memory::door::{Door, Indoors};
 use super::witness::Witness;
 use super::{FakeBackend, Harness, MemoryConnect, Oracle, RunningBackend, block_on};
+use crate::framing::Framing;
 use crate::socket::Socket;
-use crate::{Boxed, Config, Connect, Endpoint, Events, Proxy};
+use crate::{Boxed, Config, Connect, Endpoint, Events, PoolConfig, Proxy};
 use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -15,6 +16,7 @@ pub struct HarnessBuilder {
     backends: Vec<FakeBackend>,
     events: Vec<Box<dyn Events>>,
     connect: Option<Box<dyn Connect>>,
+    pool: Option<(Box<dyn Framing>, PoolConfig)>,
     world: World,
 }
 
@@ -37,6 +39,7 @@ impl HarnessBuilder {
             backends: Vec::new(),
             events: Vec::new(),
             connect: None,
+            pool: None,
             world: World::Sockets,
         }
     }
@@ -82,6 +85,13 @@ impl HarnessBuilder {
         self
     }
 
+    /// Lets the clients share trunks.
+    #[must_use]
+    pub fn pool(mut self, framing: impl Framing, config: PoolConfig) -> Self {
+        self.pool = Some((Box::new(framing), config));
+        self
+    }
+
     /// Tells these callbacks too.
     #[must_use]
     pub fn events(mut self, events: impl Events) -> Self {
@@ -102,7 +112,7 @@ impl HarnessBuilder {
     /// If the settings make no sense, or nothing can be listened on.
     #[track_caller]
     pub fn start(self) -> Harness {
-        let HarnessBuilder { mut config, backends, events, connect, world } = self;
+        let HarnessBuilder { mut config, backends, events, connect, world, pool } = self;
         let (ended_sender, ended) = async_channel::bounded(Harness::WAITING);
         let oracle = Oracle::default();
         let mut others: Vec<Box<dyn Events>> = vec![Box::new(oracle.clone())];
@@ -118,6 +128,10 @@ impl HarnessBuilder {
                 let runtime = Arc::new(Indoors(door.clone()));
                 (Some(door), builder.connect(Ways::to(&running)).runtime(runtime))
             }
+        };
+        let builder = match pool {
+            Some((framing, config)) => builder.pool(framing, config),
+            None => builder,
         };
         let builder = match connect {
             Some(connect) => builder.connect(Own(connect)),

@@ -145,7 +145,11 @@ class Redis {
 
   // All that comes to the end of the stream, and how that is seen.
   async end() {
-    const how = await inTime(`the end after ${this.last}`, this.until(() => this.over));
+    const open = (error) => {
+      if (error instanceof Failed) return `still open after ${HANG / 1000} s`;
+      throw error;
+    };
+    const how = await inTime("the end", this.until(() => this.over)).catch(open);
     this.socket.destroy();
     return [this.buffer.toString(), how];
   }
@@ -595,7 +599,7 @@ async function main() {
 main().then(
   () => process.exit(0),
   (error) => {
-    console.error(error instanceof Failed ? `FAILED: ${error.message}` : error);
+    console.error("FAILED:", error);
     process.exit(1);
   },
 );

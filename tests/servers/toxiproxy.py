@@ -13,6 +13,7 @@ import socket
 import statistics
 import sys
 import time
+import traceback
 
 # The folder of this file, in which the client would not be found, but this file.
 sys.path = sys.path[1:]
@@ -139,12 +140,12 @@ class Redis:
                 self.buffer += read
             how = "end"
         except socket.timeout:
-            raise Failed(f"the connection did not end for {HANG} s after {self.last}") from None
+            how = f"still open after {HANG} s"
         except OSError as error:
             how = errno.errorcode[error.errno]
         self.socket.close()
-        bytes, self.buffer = self.buffer, b""
-        return bytes, how
+        rest, self.buffer = self.buffer, b""
+        return rest, how
 
 
 def served(what, proxy):
@@ -514,6 +515,21 @@ def on(server, proxy):
         redis.ping()
         redis.send("PING")
         equal(f"connection 4 behind a PING {stream}", redis.end(), (reply, "ECONNRESET"))
+        # On a connection that lives, too.
+        redis = Redis(proxy)
+        redis.ping()
+        ask_api("PATCH", f"{toxics}/reset_peer_{stream}", {"on": {"connection": 5, "after_bytes": 2 * whole + 3}})
+        redis.ping()
+        redis.send("PING")
+        equal(f"connection 5 behind 2 PINGs {stream}", redis.end(), (reply, "ECONNRESET"))
+        # And where the toxic stands already.
+        ask_api("PATCH", f"{toxics}/reset_peer_{stream}", {"on": {"connection": 6, "after_bytes": 9 * whole}})
+        redis = Redis(proxy)
+        redis.ping()
+        ask_api("PATCH", f"{toxics}/reset_peer_{stream}", {"on": {"connection": 6, "after_bytes": 2 * whole + 3}})
+        redis.ping()
+        redis.send("PING")
+        equal(f"connection 6 behind 2 PINGs, no longer 9 {stream}", redis.end(), (reply, "ECONNRESET"))
         proxy.destroy_toxic(f"reset_peer_{stream}")
         served(f"a toxic with a place removed {stream}", proxy)
     shown("on: the second connection alone is reset, behind exactly the byte that was named")
@@ -542,6 +558,10 @@ def bad_input(server, proxy):
         (400, "bad request body: ", "POST", toxics, {"type": "latency", "attributes": {"latency": "long"}}),
         (400, "bad request body: ", "POST", toxics, {"type": "latency", "attributes": 7}),
         (400, "bad request body: ", "POST", toxics, {"type": "latency", "toxicity": "all"}),
+        (400, "bad request body: ", "POST", toxics, {"type": "latency", "toxicity": 1e40}),
+        (400, "bad request body: ", "POST", toxics, {"type": "latency", "on": 7}),
+        (400, "bad request body: ", "POST", toxics, {"type": "latency", "on": {"after_bytes": -1}}),
+        (400, "bad request body: ", "POST", toxics, ["listed", "latency", "upstream", 1, {}, None]),
         (400, "bad request body: ", "POST", toxics, b"{"),
         (400, "bad request body: ", "POST", toxics, b""),
         (400, "bad request body: ", "POST", f"{toxics}/there", {"attributes": {"latency": "long"}}),
@@ -565,6 +585,7 @@ def bad_input(server, proxy):
         (400, "bad request body: ", "POST", proxies, b"x" * 10_000_000),
         (400, "bad request body: ", "POST", f"{proxies}/{proxy.name}", b"x" * 10_000_000),
         (400, "bad request body: ", "POST", f"{proxies}/{proxy.name}", {"enabled": 7}),
+        (400, "bad request body: ", "POST", f"{proxies}/{proxy.name}", ["127.0.0.1:0", UPSTREAM, True]),
         (400, "bad request body: ", "POST", "/populate", new),
         (400, "missing required field: name at proxy 2", "POST", "/populate", [new, {"upstream": UPSTREAM}]),
         (400, "missing required field: upstream at proxy 2", "POST", "/populate", [new, {"name": "newer"}]),
@@ -666,7 +687,8 @@ def main():
     try:
         measure(server) if "--measure" in sys.argv else test(server)
     except Failed as failed:
-        sys.exit(f"FAILED: {failed}")
+        lines = [frame.lineno for frame in traceback.extract_tb(failed.__traceback__)]
+        sys.exit(f"FAILED: {failed} (lines {lines})")
 
 
 if __name__ == "__main__":

@@ -57,6 +57,7 @@ impl Clock {
             ids: ConnIds::default(),
             options: Options { keepalive: None, buffers: Buffers::new(16, 1) },
             detour: None,
+            pool: None,
         })
     }
 }

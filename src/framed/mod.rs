@@ -1,0 +1,126 @@
+//! What the readers and writers do where frames are looked at, and clients share trunks.
+//!
+//! ```text
+//!   client_reader ──Piece──> backend_writer ──> trunk's socket
+//!                                 │ Owed, before the first byte of its request
+//!   client_writer <──Chunk── backend_reader <── trunk's socket
+//! ```
+//!
+//! Whose reply it is follows from the order alone: the trunk owes replies in the order of the requests. So what is owed
+//! is posted before the request is written, for a server may answer (by an error) before it has read it; and a trunk
+//! whose order is in doubt is closed.
+
+mod read_replies;
+mod read_requests;
+mod write_requests;
+
+pub(crate) use read_replies::read_replies;
+pub(crate) use read_requests::read_requests;
+pub(crate) use write_requests::write_requests;
+
+use crate::Side;
+use crate::framing::{Framing, Shape, Trouble};
+use crate::mailbox::{Address, NotLeft};
+use crate::socket::Chunk;
+use crate::tunnel::{self, Post};
+use async_channel::Sender;
+use std::sync::Arc;
+
+/// From a client_reader to the backend_writer of a trunk.
+pub(crate) enum Message {
+    Piece(Piece),
+    /// Nothing follows, and nothing is owed but what comes anyway: the trunk is to end cleanly.
+    Fin,
+}
+
+/// A part of a request.
+pub(crate) struct Piece {
+    pub(crate) chunk: Chunk,
+    /// With the first piece: the replies that the trunk will owe; none for a request without a reply.
+    pub(crate) owed: Option<Owed>,
+}
+
+/// What a trunk owes to a client. Dropped before the reply is complete, it sees to it that the client hears of that.
+pub(crate) struct Owed {
+    pub(crate) reply_to: Address<tunnel::Message>,
+    pub(crate) shape: Shape,
+    /// Replies that are still to come; `None` is all that ever comes, as it is.
+    pub(crate) count: Option<u32>,
+    pub(crate) post: Post,
+    pub(crate) framing: Arc<dyn Framing>,
+    /// The client_reader's end of it closes when nothing is owed any more.
+    pub(crate) busy: Sender<Outcome>,
+    /// A part of a reply has been passed on.
+    begun: bool,
+    /// Why the replies will not come, if they do not.
+    pub(crate) trouble: Trouble,
+}
+
+/// What a client_reader has to know of a reply.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Outcome {
+    /// It is incomplete, or cannot be told: the client must be cut off.
+    Broken,
+    /// The client is to be closed behind it.
+    Last,
+    /// From here on bytes go through as they are.
+    Tunnels,
+}
+
+impl Owed {
+    pub(crate) fn new(
+        reply_to: Address<tunnel::Message>,
+        shape: Shape,
+        count: Option<u32>,
+        post: Post,
+        framing: Arc<dyn Framing>,
+        busy: Sender<Outcome>,
+    ) -> Owed {
+        let trouble = Trouble::BackendLost;
+        Owed { reply_to, shape, count, post, framing, busy, begun: false, trouble }
+    }
+
+    fn tell(&self, outcome: Outcome) {
+        // Full: it has been told of something already. Closed: the client has gone.
+        let _ = self.busy.try_send(outcome);
+    }
+}
+
+impl Drop for Owed {
+    /// Every request ends in exactly one reply or one error.
+    fn drop(&mut self) {
+        match self.count {
+            Some(0) => {}
+            Some(1) if !self.begun => {
+                let error = self.framing.error(self.trouble, self.shape);
+                let told = !error.is_empty()
+                    && match self.reply_to.try_send(tunnel::Message::Chunk(error.into())) {
+                        Ok(()) => true,
+                        // Gone: there is nobody to be told.
+                        Err(NotLeft::Gone) => true,
+                        // A client that is so far behind is better cut off than waited for by a trunk that has ended.
+                        Err(NotLeft::Full) => false,
+                    };
+                if !told {
+                    self.tell(Outcome::Broken);
+                }
+            }
+            _ => self.tell(Outcome::Broken),
+        }
+    }
+}
+
+impl Owed {
+    async fn pass(&mut self, bytes: Vec<u8>) {
+        self.begun = true;
+        self.post.gauges.add_read(Side::Backend, bytes.len());
+        self.post.events.on_receive(self.post.conn, Side::Backend, &bytes);
+        // Gone: the client has left, and the rest is read for nobody.
+        let _ = self.reply_to.send(tunnel::Message::Chunk(bytes.into())).await;
+    }
+
+    fn replied(&mut self) {
+        self.count = self.count.map(|count| count.saturating_sub(1));
+        self.begun = false;
+    }
+}

@@ -1,0 +1,46 @@
+//! What the backend_writer of a trunk does.
+
+use super::{Message, Owed, Piece};
+use crate::actor::Budget;
+use crate::mailbox::{Address, Mailbox};
+use crate::socket::{Socket, send_all};
+use crate::tunnel::Exit;
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+/// Writes requests to a trunk until it is to end, nobody has its address any more, or the socket fails.
+pub(crate) async fn write_requests(
+    name: &'static str,
+    mut mailbox: Mailbox<Message>,
+    expected: Address<Owed>,
+    socket: Arc<dyn Socket>,
+) -> Exit {
+    let mut budget = Budget::default();
+    while let Some(first) = mailbox.recv().await {
+        let (mut chunks, mut next) = (VecDeque::new(), Some(first));
+        // What has gathered meanwhile goes out in the same system call.
+        while let Some(Message::Piece(Piece { chunk, owed })) = next {
+            if let Some(owed) = owed
+                && expected.send(owed).await.is_err()
+            {
+                return Exit::Deserted;
+            }
+            chunks.push_back(chunk);
+            next = if chunks.len() < mailbox.capacity() { mailbox.try_recv() } else { None };
+        }
+        let fin = matches!(next, Some(Message::Fin));
+        let sent = match chunks.is_empty() {
+            true => Ok(()),
+            false => send_all(&*socket, &mut chunks, |_| {}).await,
+        };
+        if let Err(error) = sent.and_then(|()| if fin { socket.shutdown_write() } else { Ok(()) }) {
+            log::debug!(actor = name; "writing to a trunk failed: {error}");
+            return Exit::Failed(error);
+        }
+        if fin {
+            return Exit::Finished;
+        }
+        budget.spend().await;
+    }
+    Exit::Deserted
+}
