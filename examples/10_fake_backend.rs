@@ -1,14 +1,13 @@
-//! **New here**: a test of a program that is no proxy, here of a small Redis client, and a fault at an exact byte, every
-//! time. A `FakeBackend` plays a script and resets where the script says; `Faults` puts the same reset between the
-//! client and a backend that is well. The client is ordinary blocking code: the fake peers run in threads of their own,
-//! and where the test waits for them, `block_on` is enough.
+//! **New here**: a test of another program, here a small Redis client, with a fault at an exact byte, every time.
+//! A `FakeBackend` plays a script and resets where it says; `Faults` puts the same reset before a backend that is well.
+//! The client is blocking code: the fakes run in threads of their own, and to wait for them `block_on` is enough.
 //!
 //! **Still wrong**: no client overlooks a reset. Silence, delay and small pieces are other faults, and not tried here.
 //!
 //! **Run**: `cargo run --example 10_fake_backend`; it needs the feature `testing`, which the default features have.
 #![allow(clippy::print_stdout, reason = "an example shows what it did")]
 
-use std::io::{self, ErrorKind, Read, Write};
+use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::{error::Error, mem, time::Duration};
@@ -51,11 +50,10 @@ fn exchange(socket: &mut TcpStream, request: &str, came: &mut Vec<u8>) -> io::Re
     socket.set_read_timeout(Some(Duration::from_secs(5)))?;
     socket.write_all(request.as_bytes())?;
     while text(came).is_none() {
-        let mut buffer = [0; 1024];
-        let count @ 1.. = socket.read(&mut buffer)? else {
-            return Err(ErrorKind::UnexpectedEof.into());
-        };
-        came.extend_from_slice(&buffer[..count]);
+        // One at a time is slow, but takes nothing of the next reply.
+        let mut byte = [0];
+        socket.read_exact(&mut byte)?;
+        came.extend(byte);
     }
     Ok(())
 }
@@ -68,7 +66,7 @@ fn text(came: &[u8]) -> Option<String> {
     rest.strip_suffix("\r\n").filter(|text| text.len() == size).map(String::from)
 }
 
-/// Plays the first script on the first connection, and so on.
+/// Plays the first script on the first connection, the second on the second, and so on.
 struct InTurn([Script; 2], AtomicUsize);
 
 impl Behaviour for InTurn {
@@ -99,10 +97,9 @@ fn main() -> Result<(), Box<dyn Error>> {
     assert_eq!((client.broke_behind, backend.accepted()), (vec![7], 2));
 
     let backend = FakeBackend::script(HALF_A_NUMBER).listen();
-    let mut client = new(backend.address());
-    let error = client.command("INCR", "hits").expect_err("it may be 1, or 12, or done twice");
+    let error = new(backend.address()).command("INCR", "hits").expect_err("`:1` is no reply");
     assert!(error.to_string().ends_with("done: connection reset behind byte 2 of the reply"));
-    assert_eq!(block_on(backend.seen()).count, 28, "this panics if the script is not met");
+    block_on(backend.seen()); // Panics if what came is not what the script expects.
     assert_eq!(backend.accepted(), 1, "it was not sent again");
 
     // The same reset from outside, behind each byte in turn, and the backend knows nothing of it.
@@ -111,8 +108,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let proxy = block_on(faults.proxy("redis", backend.address()))?;
     let Endpoint::Ip(address) = proxy.listen else { return Err("no IP address".into()) };
     for byte in 0.."$5\r\nhello\r\n".len() {
-        // Takes the last toxic out, and counts connections from 1 again.
-        block_on(faults.reset())?;
+        block_on(faults.reset())?; // No toxics, and the next connection is number 1 again.
         let reset = Toxic::new(Fault::ResetPeer { timeout: Duration::ZERO });
         block_on(faults.add("redis", reset.on_connection(1).after_bytes(byte as u64)))?;
         let mut client = new(address);

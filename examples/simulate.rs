@@ -16,7 +16,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{SyncSender, sync_channel};
 use std::thread;
 use std::time::Instant;
-use trunkline::testing::sim::{self, Broken, Outcome, Tally};
+use trunkline::testing::sim::{self, Broken, Outcome, Tally, Traced};
 
 /// Simulate the proxy: every schedule and every fault comes from one number.
 #[derive(FromArgs)]
@@ -33,6 +33,10 @@ struct Flags {
     #[argh(option)]
     seed: Option<u64>,
 
+    /// tunnel, or pool: clients share backend connections (default tunnel)
+    #[argh(option, from_str_fn(mode), default = "TUNNEL")]
+    mode: Mode,
+
     /// with --seed: print what every actor did
     #[argh(switch)]
     trace: bool,
@@ -41,6 +45,47 @@ struct Flags {
     #[argh(option)]
     threads: Option<usize>,
 }
+
+/// What is simulated, and which faults must happen in a long run.
+#[derive(Clone, Copy)]
+struct Mode {
+    run: fn(u64) -> Result<Outcome, Broken>,
+    traced: fn(u64) -> Traced,
+    faults: &'static [&'static str],
+    flag: &'static str,
+}
+
+const TUNNEL: Mode = Mode { run: sim::run, traced: sim::traced, faults: FAULTS, flag: "" };
+
+const POOL: Mode = Mode {
+    run: sim::run_pooled,
+    traced: sim::traced_pooled,
+    faults: POOL_FAULTS,
+    flag: " --mode pool",
+};
+
+fn mode(name: &str) -> Result<Mode, String> {
+    match name {
+        "tunnel" => Ok(TUNNEL),
+        "pool" => Ok(POOL),
+        _ => Err(format!("{name:?} is not a mode; use tunnel or pool")),
+    }
+}
+
+const POOL_FAULTS: &[&str] = &[
+    "fault: backend closes",
+    "fault: backend resets",
+    "fault: client closes",
+    "fault: client gone before accept",
+    "fault: client resets",
+    "fault: connect hangs",
+    "fault: connect refused",
+    "fault: connect slow",
+    "fault: short read",
+    "fault: short write",
+    "fault: stall on the wire",
+    "fault: stopped early",
+];
 
 /// What the network and the peers must have done at least once in a long run: a fault that never happens tests nothing.
 const FAULTS: &[&str] = &[
@@ -81,7 +126,7 @@ fn main() -> ExitCode {
         Some(_) if flags.seeds.is_some() || flags.from.is_some() => {
             usage("--seed is one run; leave out --seeds and --from")
         }
-        Some(seed) => one(seed, flags.trace),
+        Some(seed) => one(seed, flags.trace, flags.mode),
         None if flags.trace => usage("--trace needs --seed N: it prints one run"),
         None if flags.seeds == Some(0) => usage("--seeds 0 would show nothing; use 1 or more"),
         None => many(&flags),
@@ -94,8 +139,8 @@ fn usage(text: &str) -> ExitCode {
 }
 
 /// One seed, twice.
-fn one(seed: u64, trace: bool) -> ExitCode {
-    let (first, again) = (sim::traced(seed), sim::traced(seed));
+fn one(seed: u64, trace: bool, mode: Mode) -> ExitCode {
+    let (first, again) = ((mode.traced)(seed), (mode.traced)(seed));
     if trace {
         say(&first.trace);
     }
@@ -135,7 +180,7 @@ fn many(flags: &Flags) -> ExitCode {
     thread::scope(|scope| {
         for _ in 0..flags.threads.unwrap_or(processors).max(1) {
             let sender = sender.clone();
-            scope.spawn(|| work(&next, end, sender));
+            scope.spawn(|| work(&next, end, flags.mode, sender));
         }
         drop(sender);
         for outcome in &outcomes {
@@ -159,7 +204,7 @@ fn many(flags: &Flags) -> ExitCode {
         }
     });
     if let Some(first) = broken.into_values().next() {
-        return explain(&first);
+        return explain(&first, flags.mode);
     }
     summary(&tally);
     let [connections, faults] = fewest;
@@ -170,7 +215,8 @@ fn many(flags: &Flags) -> ExitCode {
     ));
     // On stderr, for it is the one line that differs between two runs.
     eprintln!("{done} seeds in {:.1} s", start.elapsed().as_secs_f64());
-    let never: Vec<_> = FAULTS.iter().filter(|fault| !tally.contains_key(**fault)).collect();
+    let never: Vec<_> =
+        flags.mode.faults.iter().filter(|fault| !tally.contains_key(**fault)).collect();
     if seeds >= LONG && !never.is_empty() {
         eprintln!("these never happened, so they tested nothing: {never:?}");
         return ExitCode::FAILURE;
@@ -178,18 +224,18 @@ fn many(flags: &Flags) -> ExitCode {
     ExitCode::SUCCESS
 }
 
-fn work(next: &AtomicU64, end: u64, outcomes: SyncSender<Result<Outcome, Broken>>) {
+fn work(next: &AtomicU64, end: u64, mode: Mode, outcomes: SyncSender<Result<Outcome, Broken>>) {
     loop {
         let seed = next.fetch_add(1, Ordering::Relaxed);
-        if seed >= end || outcomes.send(sim::run(seed)).is_err() {
+        if seed >= end || outcomes.send((mode.run)(seed)).is_err() {
             return;
         }
     }
 }
 
 /// What was broken, and the last that was said of it.
-fn explain(broken: &Broken) -> ExitCode {
-    let traced = sim::traced(broken.seed);
+fn explain(broken: &Broken, mode: Mode) -> ExitCode {
+    let traced = (mode.traced)(broken.seed);
     let digits = |rest: &str| rest.chars().take_while(char::is_ascii_digit).collect::<String>();
     let mut named = broken.promise.split("connection ").skip(1).map(digits);
     let conn = named.find(|digits| !digits.is_empty());
@@ -204,8 +250,8 @@ fn explain(broken: &Broken) -> ExitCode {
         eprintln!("  {line}");
     }
     eprintln!(
-        "again, in full: cargo run --release --features testing --example simulate -- --seed {} --trace",
-        broken.seed
+        "again, in full: cargo run --release --features testing --example simulate --{} --seed {} --trace",
+        mode.flag, broken.seed
     );
     ExitCode::FAILURE
 }

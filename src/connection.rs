@@ -263,6 +263,7 @@ impl Course {
             conn: self.conn,
             events: Arc::clone(&self.route.events),
             gauges: Arc::clone(&self.gauges),
+            tells_receipt: self.route.pool.is_some(),
         }
     }
 

@@ -38,6 +38,7 @@ pub(crate) enum Exit {
 #[derive(Debug)]
 pub(crate) enum Cut {
     /// A clean end, though bytes may be missing.
+    #[cfg_attr(not(feature = "testing"), expect(dead_code, reason = "only a toxic orders it"))]
     Close(String),
     /// A reset.
     Reset(String),
@@ -63,6 +64,9 @@ pub(crate) struct Post {
     pub(crate) conn: ConnId,
     pub(crate) events: Arc<dyn Events>,
     pub(crate) gauges: Arc<Gauges>,
+    /// The writer, not the reader, tells what was received. A trunk's reader may outlive the connection, of which nothing
+    /// may be told any more then.
+    pub(crate) tells_receipt: bool,
 }
 
 /// Reads until the peer ends its sending, the socket fails, or the writer has gone.
@@ -142,6 +146,10 @@ async fn write_all(
         // What has gathered meanwhile goes out in the same system call. Not more than the mailbox holds: a reader on
         // another thread fills it while it is emptied, and `Limits` promises a bound.
         while let Some(Message::Chunk(chunk)) = next {
+            if post.tells_receipt {
+                post.gauges.add_read(Side::Backend, chunk.len());
+                post.events.on_receive(post.conn, Side::Backend, &chunk);
+            }
             chunks.push_back(chunk);
             next = if chunks.len() < mailbox.capacity() { mailbox.try_recv() } else { None };
         }
@@ -180,7 +188,12 @@ mod tests {
     const SIDES: [Side; 2] = [Side::Client, Side::Backend];
 
     fn post() -> Post {
-        Post { conn: ConnId::from(1), events: Arc::new(Silent), gauges: Arc::default() }
+        Post {
+            conn: ConnId::from(1),
+            events: Arc::new(Silent),
+            gauges: Arc::default(),
+            tells_receipt: false,
+        }
     }
 
     fn chunk(bytes: &[u8]) -> Message {

@@ -18,11 +18,10 @@ pub(crate) use read_replies::read_replies;
 pub(crate) use read_requests::read_requests;
 pub(crate) use write_requests::write_requests;
 
-use crate::Side;
 use crate::framing::{Framing, Shape, Trouble};
 use crate::mailbox::{Address, NotLeft};
 use crate::socket::Chunk;
-use crate::tunnel::{self, Post};
+use crate::tunnel;
 use async_channel::Sender;
 use std::sync::Arc;
 
@@ -46,7 +45,6 @@ pub(crate) struct Owed {
     pub(crate) shape: Shape,
     /// Replies that are still to come; `None` is all that ever comes, as it is.
     pub(crate) count: Option<u32>,
-    pub(crate) post: Post,
     pub(crate) framing: Arc<dyn Framing>,
     /// The client_reader's end of it closes when nothing is owed any more.
     pub(crate) busy: Sender<Outcome>,
@@ -72,12 +70,11 @@ impl Owed {
         reply_to: Address<tunnel::Message>,
         shape: Shape,
         count: Option<u32>,
-        post: Post,
         framing: Arc<dyn Framing>,
         busy: Sender<Outcome>,
     ) -> Owed {
         let trouble = Trouble::BackendLost;
-        Owed { reply_to, shape, count, post, framing, busy, begun: false, trouble }
+        Owed { reply_to, shape, count, framing, busy, begun: false, trouble }
     }
 
     fn tell(&self, outcome: Outcome) {
@@ -113,8 +110,6 @@ impl Drop for Owed {
 impl Owed {
     async fn pass(&mut self, bytes: Vec<u8>) {
         self.begun = true;
-        self.post.gauges.add_read(Side::Backend, bytes.len());
-        self.post.events.on_receive(self.post.conn, Side::Backend, &bytes);
         // Gone: the client has left, and the rest is read for nobody.
         let _ = self.reply_to.send(tunnel::Message::Chunk(bytes.into())).await;
     }

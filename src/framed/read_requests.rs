@@ -294,7 +294,6 @@ impl Reading {
             self.to_client.clone(),
             request.shape,
             count,
-            self.post.clone(),
             Arc::clone(&self.framing),
             busy,
         );

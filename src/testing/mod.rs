@@ -29,6 +29,9 @@
 //! ```
 
 #[cfg(feature = "testing")]
+#[doc = include_str!("guide.md")]
+pub mod guide {}
+#[cfg(feature = "testing")]
 pub mod sim;
 #[cfg(feature = "testing")]
 pub mod faults;

@@ -541,6 +541,7 @@ def bad_input(server, proxy):
     proxies, toxics = "/proxies", f"/proxies/{proxy.name}/toxics"
     new = {"name": "new", "upstream": UPSTREAM, "listen": "127.0.0.1:0"}
     taken = f"127.0.0.1:{API_PORT}"
+    wrong_stream = "stream was invalid, can be either upstream or downstream"
 
     add = lambda **words: lambda: proxy.add_toxic(**words)  # noqa: E731
     refused("a toxic of no known type", InvalidToxic, add(type="poison"))
@@ -554,7 +555,7 @@ def bad_input(server, proxy):
     for status, error, method, path, body in [
         (400, "invalid toxic type", "POST", toxics, {"type": "poison"}),
         (400, "invalid toxic type", "POST", toxics, {}),
-        (400, "stream was invalid, can be either upstream or downstream", "POST", toxics, {"type": "latency", "stream": "x"}),
+        (400, wrong_stream, "POST", toxics, {"type": "latency", "stream": "sideways"}),
         (400, "bad request body: ", "POST", toxics, {"type": "latency", "attributes": {"latency": "long"}}),
         (400, "bad request body: ", "POST", toxics, {"type": "latency", "attributes": 7}),
         (400, "bad request body: ", "POST", toxics, {"type": "latency", "toxicity": "all"}),

@@ -23,10 +23,11 @@ mod book;
 mod net;
 mod peers;
 mod poisoner;
+mod pooled;
 mod trace;
 mod world;
 
-pub use trace::{Traced, traced};
+pub use trace::{Traced, traced, traced_pooled};
 pub use world::Tally;
 
 use crate::config::Limits;
@@ -82,6 +83,25 @@ pub fn run(seed: u64) -> Result<Outcome, Broken> {
     outcome.map_err(|promise| Broken { seed, promise })
 }
 
+/// Simulates one run in which clients share trunks.
+///
+/// # Errors
+/// The first promise that was broken.
+pub fn run_pooled(seed: u64) -> Result<Outcome, Broken> {
+    let world = World::new(seed);
+    let outcome = simulate_pooled(&world);
+    world.clear();
+    outcome.map_err(|promise| Broken { seed, promise })
+}
+
+fn simulate_pooled(world: &World) -> Result<Outcome, String> {
+    let ledger = pooled::Ledger::default();
+    let clients = 20 + world.roll(21);
+    world.start("owner", pooled::own(world.clone(), ledger.clone(), clients));
+    let ran = world.run(|_| {});
+    conclude(world, ran, clients, ledger.broken(), ledger.endings())
+}
+
 fn simulate(world: &World) -> Result<Outcome, String> {
     let book = Book::default();
     let config = settings(world);
@@ -104,7 +124,18 @@ fn simulate(world: &World) -> Result<Outcome, String> {
             ));
         }
     });
-    if let Some(promise) = book.broken() {
+    conclude(world, ran, clients, book.broken(), book.endings())
+}
+
+/// What is promised of every run, whatever it was about.
+fn conclude(
+    world: &World,
+    ran: Result<(), Stuck>,
+    clients: usize,
+    broken: Option<String>,
+    endings: Vec<(String, bool)>,
+) -> Result<Outcome, String> {
+    if let Some(promise) = broken {
         return Err(promise);
     }
     match ran {
@@ -128,7 +159,7 @@ fn simulate(world: &World) -> Result<Outcome, String> {
             held.saturating_sub(2)
         ));
     }
-    for (code, clean) in book.endings() {
+    for (code, clean) in endings {
         world.count(&format!("ending: {code}{}", if clean { " clean" } else { "" }));
     }
     Ok(Outcome { digest: world.digest(), tally: world.tally(), clients, lasted: world.time() })

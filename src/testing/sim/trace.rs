@@ -1,6 +1,6 @@
 //! A run with everything that its actors said.
 
-use super::{Broken, Outcome, World, simulate};
+use super::{Broken, Outcome, World, simulate, simulate_pooled};
 use log::kv::Key;
 use log::{LevelFilter, Log, Metadata, Record};
 use std::cell::RefCell;
@@ -19,6 +19,15 @@ pub struct Traced {
 /// Simulates one run, and keeps what the actors log at trace level. Takes over the logger of the process, and its level
 /// while it runs; if the process has a logger already, the trace stays empty.
 pub fn traced(seed: u64) -> Traced {
+    trace(seed, simulate)
+}
+
+/// The same for [`run_pooled`](super::run_pooled).
+pub fn traced_pooled(seed: u64) -> Traced {
+    trace(seed, simulate_pooled)
+}
+
+fn trace(seed: u64, simulate: fn(&World) -> Result<Outcome, String>) -> Traced {
     static START: Once = Once::new();
     START.call_once(|| {
         // An error means that there is another logger.

@@ -1,0 +1,272 @@
+//! A run in which clients share trunks. Every request and every reply carries its client and its number, so that a reply
+//! that reaches somebody else, comes twice, or in another order, shows at once.
+//!
+//! No backend here says what nobody asked for: if such bytes are on their way when the next request is, nobody can tell
+//! them from its reply. (`tests/tunnel/pool.rs` has the case in which they can be told.)
+
+use super::net;
+use super::world::World;
+use crate::framing::Line;
+use crate::runtime::{Either, Runtime, race};
+use crate::socket::{Chunk, Socket, recv, send_all};
+use crate::testing::Oracle;
+use crate::{Config, Endpoint, Limits, PoolConfig, Proxy};
+use std::collections::{BTreeSet, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+/// What was seen of requests and replies. Clones are the same.
+#[derive(Clone, Default)]
+pub(super) struct Ledger {
+    pages: Arc<Mutex<Pages>>,
+    oracle: Oracle,
+}
+
+#[derive(Default)]
+struct Pages {
+    /// Requests that a backend has carried out.
+    carried_out: BTreeSet<(usize, usize)>,
+    broken: Option<String>,
+}
+
+impl Ledger {
+    fn pages(&self) -> MutexGuard<'_, Pages> {
+        self.pages.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn breaks(&self, promise: String) {
+        self.pages().broken.get_or_insert(promise);
+    }
+
+    pub(super) fn broken(&self) -> Option<String> {
+        self.pages().broken.clone().or_else(|| self.oracle.broken())
+    }
+
+    pub(super) fn endings(&self) -> Vec<(String, bool)> {
+        self.oracle.ended().iter().map(|ended| (ended.code(), ended.clean)).collect()
+    }
+}
+
+/// Owns the proxy from its start to its end.
+pub(super) async fn own(world: World, ledger: Ledger, clients: usize) {
+    let backends = 1 + world.roll(2);
+    let place = |number: usize| Endpoint::Ip(([10, 0, 0, number as u8], 1).into());
+    let config = Config {
+        listen: vec![Endpoint::Ip(([127, 0, 0, 1], 1).into())],
+        backends: (0..backends).map(place).collect(),
+        tick: Duration::from_secs(5),
+        limits: Limits {
+            chunk: 1 + world.roll(400),
+            mailbox: 1 + world.roll(4),
+            spare: world.roll(20),
+        },
+        ..Config::default()
+    };
+    let pool = PoolConfig {
+        trunks: 1 + world.roll(4),
+        queue_timeout: if world.chance(20) { world.while_up_to(SECOND) } else { SECOND * 3600 },
+        max_queue: if world.chance(20) { 1 + world.roll(4) } else { 1000 },
+        trunk_idle: world.while_up_to(SECOND * 20),
+    };
+    // Two for each client, and those of the trunks.
+    world.lobby(|lobby| lobby.fd_limit = 1000);
+    for backend in &config.backends {
+        let (inner, ledger) = (world.clone(), ledger.clone());
+        let serve = move |socket| {
+            let (world, ledger) = (inner.clone(), ledger.clone());
+            inner.start("backend", async move { backend_lives(&world, &ledger, socket).await });
+        };
+        world.lobby(|lobby| lobby.add_backend(backend, Arc::new(serve)));
+    }
+    let runtime: Arc<dyn Runtime> = Arc::new(world.clone());
+    let building = Proxy::builder().config(config).events(ledger.oracle.clone());
+    let building = building.pool(Line { max_frame: 4000 }, pool).runtime(runtime);
+    let proxy = match building.bind().await {
+        Ok(proxy) => proxy,
+        Err(error) => return ledger.breaks(format!("the proxy does not start: {error}")),
+    };
+    for number in 0..clients {
+        let (inner, ledger) = (world.clone(), ledger.clone());
+        world.start("client", async move { client(&inner, &ledger, number).await });
+    }
+    let early = world.chance(40);
+    if early {
+        world.count("fault: stopped early");
+    }
+    let stop = if early { world.while_up_to(SECOND * 30) } else { SECOND * 24 * 3600 };
+    let report = proxy.run(world.sleep(stop)).await;
+    if let Err(promises) = ledger.oracle.verdict(&report) {
+        promises.into_iter().for_each(|promise| ledger.breaks(promise));
+    }
+}
+
+const SECOND: Duration = Duration::from_secs(1);
+
+/// The longest that a peer dawdles.
+const DAWDLE: Duration = Duration::from_secs(2);
+
+fn request(client: usize, number: usize) -> String {
+    let filler = "x".repeat((client * 7 + number * 13) % 300);
+    format!("client {client} request {number} {filler}\n")
+}
+
+fn reply(client: usize, number: usize) -> String {
+    let filler = "y".repeat((client * 11 + number * 17) % 500);
+    format!("reply for client {client} to request {number} {filler}\n")
+}
+
+async fn client(world: &World, ledger: &Ledger, me: usize) {
+    let delay = world.while_up_to(SECOND * 20);
+    world.sleep(delay).await;
+    let endpoint = Endpoint::Name { host: format!("client-{me}"), port: 1 };
+    let Ok(socket) = net::connect(world, endpoint) else {
+        return world.count("client finds nobody");
+    };
+    let requests = world.roll(12);
+    let speech: String = (0..requests).map(|number| request(me, number)).collect();
+    let mut talk = Talk::new(speech.into_bytes());
+    let (wild, waits) = (world.chance(20), world.chance(50));
+    let (mut replies, mut fin) = (0, false);
+    loop {
+        if wild && world.chance(5) {
+            return leave(world, socket, "client");
+        }
+        let awaits = waits && replies < talk.lines_sent();
+        let speaks = !talk.done() && !awaits && world.chance(60);
+        if speaks {
+            talk.speak(world, &*socket).await;
+        } else if talk.done() && !fin && (!waits || replies == requests) {
+            fin = true;
+            talk.broken |= socket.shutdown_write().is_err();
+        } else if let Some(saw_fin) = talk.listen(world, &*socket).await {
+            if saw_fin && !(fin && replies == requests && talk.heard.is_empty()) {
+                ledger.breaks(format!(
+                    "client {me} saw a clean end after {replies} replies to {requests} requests"
+                ));
+            }
+            world.count(if saw_fin { "client served" } else { "client cut off" });
+            break;
+        }
+        for line in talk.lines() {
+            if line != reply(me, replies) {
+                ledger.breaks(format!(
+                    "client {me} got {line:?} instead of the reply to its request {replies}"
+                ));
+            }
+            replies += 1;
+        }
+    }
+    socket.disarm();
+}
+
+async fn backend_lives(world: &World, ledger: &Ledger, socket: Arc<dyn Socket>) {
+    let mut talk = Talk::new(Vec::new());
+    let (wild, slow) = (world.chance(40), world.chance(30));
+    loop {
+        if !talk.done() {
+            if wild && world.chance(3) {
+                // In the middle of a reply.
+                return leave(world, socket, "backend");
+            }
+            talk.speak(world, &*socket).await;
+            if talk.broken {
+                return;
+            }
+            continue;
+        }
+        if wild && world.chance(3) {
+            return leave(world, socket, "backend");
+        }
+        if slow && world.chance(30) {
+            let pause = world.while_up_to(DAWDLE);
+            world.sleep(pause).await;
+        }
+        if talk.listen(world, &*socket).await.is_some() {
+            break;
+        }
+        for line in talk.lines() {
+            let mut numbers = line.split(' ').filter_map(|word| word.parse::<usize>().ok());
+            let (Some(client), Some(number)) = (numbers.next(), numbers.next()) else {
+                ledger.breaks(format!("a backend was sent {line:?}, which is no request"));
+                continue;
+            };
+            if line != request(client, number) {
+                ledger.breaks(format!("a backend was sent {line:?}, which nobody sent"));
+            }
+            if !ledger.pages().carried_out.insert((client, number)) {
+                ledger.breaks(format!("client {client}'s request {number} was carried out twice"));
+            }
+            talk.speech.extend_from_slice(reply(client, number).as_bytes());
+        }
+    }
+    socket.disarm();
+}
+
+/// What one peer says and hears.
+struct Talk {
+    speech: Vec<u8>,
+    said: usize,
+    heard: Vec<u8>,
+    broken: bool,
+}
+
+impl Talk {
+    fn new(speech: Vec<u8>) -> Talk {
+        Talk { speech, said: 0, heard: Vec::new(), broken: false }
+    }
+
+    /// It has said everything, or cannot say any more.
+    fn done(&self) -> bool {
+        self.broken || self.said == self.speech.len()
+    }
+
+    fn lines_sent(&self) -> usize {
+        self.speech[..self.said].iter().filter(|byte| **byte == b'\n').count()
+    }
+
+    /// Says a part.
+    async fn speak(&mut self, world: &World, socket: &dyn Socket) {
+        let most = (self.speech.len() - self.said).min(1 + world.roll(600));
+        let part = self.speech[self.said..self.said + most].to_vec();
+        let mut chunks = VecDeque::from([Chunk::from(part)]);
+        let said = &mut self.said;
+        let patience = world.while_up_to(DAWDLE);
+        let sending = send_all(socket, &mut chunks, |sent| *said += sent);
+        if let Either::A(Err(_)) = race(sending, world.sleep(patience)).await {
+            self.broken = true;
+        }
+    }
+
+    /// Hears a part; at the end of the stream, whether that was a clean one.
+    async fn listen(&mut self, world: &World, socket: &dyn Socket) -> Option<bool> {
+        let patience = world.while_up_to(DAWDLE);
+        match race(recv(socket), world.sleep(patience)).await {
+            Either::A(Ok(Some(chunk))) => {
+                self.heard.extend_from_slice(&chunk);
+                None
+            }
+            Either::A(Ok(None)) => Some(true),
+            Either::A(Err(_)) => Some(false),
+            Either::B(()) => None,
+        }
+    }
+
+    /// The lines that are complete.
+    fn lines(&mut self) -> Vec<String> {
+        let Some(end) = self.heard.iter().rposition(|byte| *byte == b'\n') else {
+            return Vec::new();
+        };
+        let complete: Vec<u8> = self.heard.drain(..=end).collect();
+        let text = String::from_utf8_lossy(&complete).into_owned();
+        text.split_inclusive('\n').map(str::to_string).collect()
+    }
+}
+
+fn leave(world: &World, socket: Arc<dyn Socket>, who: &str) {
+    if world.chance(50) {
+        world.count(&format!("fault: {who} closes"));
+        socket.disarm();
+    } else {
+        world.count(&format!("fault: {who} resets"));
+    }
+}
