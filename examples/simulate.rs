@@ -73,6 +73,7 @@ fn mode(name: &str) -> Result<Mode, String> {
 }
 
 const POOL_FAULTS: &[&str] = &[
+    "fault: backend answers half a request",
     "fault: backend closes",
     "fault: backend resets",
     "fault: client closes",

@@ -393,7 +393,12 @@ impl Course {
                 first.cause.push_str(cause);
             }
         } else {
-            self.blamed = Some(Blame { by, phase: self.phase(), cause: cause.to_string() });
+            // A toxic makes the phase that its end is in: what it cut into was the data.
+            let phase = match by {
+                By::Toxic if !self.draining => Phase::Data,
+                _ => self.phase(),
+            };
+            self.blamed = Some(Blame { by, phase, cause: cause.to_string() });
         }
     }
 

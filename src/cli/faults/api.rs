@@ -3,7 +3,7 @@
 //! Paths, methods, status codes and JSON are those of Toxiproxy 2 (the README of Shopify/toxiproxy, "HTTP API"), so that
 //! its clients work unchanged.
 
-use super::json::{self, NewProxy, ProxyBody, ToxicBody};
+use super::json::{self, NewProxy, Object, ProxyBody, ToxicBody};
 use super::metrics;
 use http_body_util::Full;
 use hyper::body::Bytes;
@@ -128,9 +128,9 @@ impl Api {
     }
 
     async fn populate(&self, body: &[u8]) -> Result<Answer, Answer> {
-        let list: Vec<NewProxy> = parse(body)?;
+        let list: Vec<Object<NewProxy>> = read(body)?;
         let mut news = Vec::new();
-        for (place, new) in list.into_iter().enumerate() {
+        for (place, Object(new)) in list.into_iter().enumerate() {
             if let Some(field) = new.missing() {
                 return Err(Answer::missing(&format!("{field} at proxy {}", place + 1)));
             }
@@ -208,7 +208,12 @@ fn find_toxic(proxy: Proxied, name: &str) -> Result<Toxic, Answer> {
     found.ok_or_else(|| Answer::refused(Refused::ToxicNotFound))
 }
 
+/// An object.
 fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, Answer> {
+    read(body).map(|Object(value)| value)
+}
+
+fn read<T: DeserializeOwned>(body: &[u8]) -> Result<T, Answer> {
     json::first_value(body).map_err(|error| Answer::bad_body(&error.to_string()))
 }
 
@@ -241,6 +246,10 @@ impl Answer {
 
     pub(super) fn bad_body(words: &str) -> Answer {
         Answer::error(400, &format!("bad request body: {words}"))
+    }
+
+    pub(super) fn too_slow() -> Answer {
+        Answer::error(408, "the request's body did not come in time")
     }
 
     fn missing(field: &str) -> Answer {

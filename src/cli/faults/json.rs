@@ -1,9 +1,9 @@
 //! Proxies and toxics as Toxiproxy writes them.
 
 use super::super::Failure;
-use serde::Deserialize;
-use serde::de::DeserializeOwned;
-use serde_json::{Value, json};
+use serde::de::{DeserializeOwned, Error};
+use serde::{Deserialize, Deserializer};
+use serde_json::{Map, Value, json};
 use std::net::Ipv6Addr;
 use std::path::Path;
 use std::time::Duration;
@@ -35,13 +35,13 @@ pub(super) struct ToxicBody {
     #[serde(rename = "type")]
     kind: Option<String>,
     stream: Option<String>,
-    toxicity: Option<f32>,
-    attributes: Option<Attributes>,
-    on: Option<On>,
+    toxicity: Option<f64>,
+    attributes: Option<Object<Attributes>>,
+    on: Option<Object<On>>,
 }
 
 /// The attributes of all toxics; each has its own, and the others are ignored, as Toxiproxy does.
-#[derive(Default, Deserialize)]
+#[derive(Deserialize)]
 struct Attributes {
     latency: Option<i64>,
     jitter: Option<i64>,
@@ -55,9 +55,26 @@ struct Attributes {
 
 /// Which connection, and where in it; Toxiproxy has nothing like it.
 #[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
 struct On {
-    connection: Option<u64>,
+    /// Null takes it back; without it, it stays.
+    #[serde(default, deserialize_with = "given_or_null")]
+    connection: Option<Option<u64>>,
     after_bytes: Option<u64>,
+}
+
+fn given_or_null<'de, D: Deserializer<'de>>(value: D) -> Result<Option<Option<u64>>, D::Error> {
+    Option::deserialize(value).map(Some)
+}
+
+/// A JSON object, and not a list of its values, which serde takes as well.
+pub(super) struct Object<T>(pub(super) T);
+
+impl<'de, T: DeserializeOwned> Deserialize<'de> for Object<T> {
+    fn deserialize<D: Deserializer<'de>>(value: D) -> Result<Self, D::Error> {
+        let map = Map::deserialize(value)?;
+        T::deserialize(Value::Object(map)).map(Object).map_err(D::Error::custom)
+    }
 }
 
 /// Why a body is no toxic.
@@ -79,11 +96,12 @@ pub(super) fn read_file(path: &Path) -> Result<Vec<New>, Failure> {
         let error = show_error(&error);
         Failure::Runtime(format!("cannot read {shown}: {error}; choose another --config"))
     })?;
-    let list: Vec<NewProxy> = serde_json::from_slice(&text).map_err(|error| {
+    let list: Vec<Object<NewProxy>> = serde_json::from_slice(&text).map_err(|error| {
         Failure::Usage(format!(
             "{shown}: {error}; write [{{\"name\": \"redis\", \"listen\": \"127.0.0.1:26379\", \"upstream\": \"127.0.0.1:6379\"}}]"
         ))
     })?;
+    let list: Vec<NewProxy> = list.into_iter().map(|Object(new)| new).collect();
     for (place, new) in list.iter().enumerate() {
         if let Some(field) = new.missing() {
             return Err(Failure::Usage(format!("{shown}: proxy {} has no {field}", place + 1)));
@@ -169,13 +187,21 @@ impl ToxicBody {
     pub(super) fn change(self, toxic: &Toxic) -> Result<Toxic, String> {
         let mut toxic = toxic.clone();
         if let Some(toxicity) = self.toxicity {
+            if toxicity.abs() > f64::from(f32::MAX) {
+                return Err(format!("toxicity {toxicity} is out of range; use 0 to 1"));
+            }
             toxic.toxicity = toxicity;
         }
-        if let Some(On { connection, after_bytes }) = self.on {
-            toxic.on_connection = connection;
-            toxic.after_bytes = after_bytes.unwrap_or(0);
+        if let Some(Object(On { connection, after_bytes })) = self.on {
+            if connection == Some(Some(0)) {
+                return Err("on.connection 0 is none; connections count from 1".into());
+            }
+            toxic.on_connection = connection.unwrap_or(toxic.on_connection);
+            toxic.after_bytes = after_bytes.unwrap_or(toxic.after_bytes);
         }
-        toxic.fault = self.attributes.unwrap_or_default().change(toxic.fault)?;
+        if let Some(Object(attributes)) = self.attributes {
+            toxic.fault = attributes.change(toxic.fault)?;
+        }
         Ok(toxic)
     }
 }

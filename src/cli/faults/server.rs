@@ -2,6 +2,7 @@
 
 use super::api::{Answer, Api};
 use async_io::Async;
+use futures_lite::future::or;
 use http_body_util::{BodyExt, Full};
 use hyper::body::{Bytes, Incoming};
 use hyper::server::conn::http1;
@@ -27,6 +28,9 @@ const MOST: usize = 256;
 
 /// How long a client may take over the head of a request, or over saying nothing between two.
 const PATIENCE: Duration = Duration::from_secs(60);
+
+/// How long it may take over a body; Toxiproxy's own limit.
+const BODY_PATIENCE: Duration = Duration::from_secs(15);
 
 /// How long accepting rests when the system is out of something.
 const PAUSE: Duration = Duration::from_millis(100);
@@ -83,7 +87,11 @@ async fn answer(api: &Api, request: Request<Incoming>) -> Response<Full<Bytes>> 
     let (head, body) = request.into_parts();
     let agent = head.headers.get("user-agent").and_then(|agent| agent.to_str().ok());
     let path = head.uri.path();
-    let answer = match read(body).await {
+    let late = async {
+        async_io::Timer::after(BODY_PATIENCE).await;
+        Err(Answer::too_slow())
+    };
+    let answer = match or(read(body), late).await {
         Ok(body) => api.answer(&head.method, path, agent.unwrap_or_default(), &body).await,
         Err(answer) => answer,
     };

@@ -158,8 +158,14 @@ impl Line {
             }
             (Change::Edit(toxic), Some(at)) => {
                 let (fault, meets) = (toxic.fault, self.placed(&toxic).is_some());
+                let moved = self.toxics[at].0.after_bytes != toxic.after_bytes;
                 self.toxics[at].0 = toxic;
                 match (&self.toxics[at].1, meets) {
+                    (Some(_), true) if moved => {
+                        // It begins anew, where the stream is now.
+                        self.take_out(at).await;
+                        self.put(at).await;
+                    }
                     (Some(place), true) => {
                         // Gone: it has ended, with its part of the line.
                         let _ = place.orders.send(Order::Change(fault)).await;

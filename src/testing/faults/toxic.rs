@@ -21,7 +21,7 @@ pub struct Toxic {
     /// The side whose bytes it meets on their way: `Client` is what Toxiproxy calls downstream.
     pub towards: Side,
     /// The probability that a connection meets it, drawn once for each; 1 is always.
-    pub toxicity: f32,
+    pub toxicity: f64,
     /// The one connection that meets it, by its number in the proxy; `None` is every one.
     pub on_connection: Option<u64>,
     /// How many bytes of its direction pass untouched, counted from the connection's first.
@@ -119,7 +119,7 @@ impl Toxic {
 
     /// With this probability on each connection.
     #[must_use]
-    pub fn toxicity(mut self, toxicity: f32) -> Toxic {
+    pub fn toxicity(mut self, toxicity: f64) -> Toxic {
         self.toxicity = toxicity;
         self
     }
@@ -176,9 +176,9 @@ impl Dice {
     }
 
     /// Whether the connection meets the toxic.
-    pub(super) fn meets(self, toxicity: f32) -> bool {
+    pub(super) fn meets(self, toxicity: f64) -> bool {
         // Not at any place in the stream: the numbers there are even.
-        fastrand::Rng::with_seed(self.0 ^ 1).f32() < toxicity
+        fastrand::Rng::with_seed(self.0 ^ 1).f64() < toxicity
     }
 
     /// A whole number from 0 to `most`, for the byte at `offset`.

@@ -98,7 +98,7 @@ fn toxic(world: &World, lossy: bool) -> Toxic {
         _ => Fault::LimitData { bytes: world.roll(3000) as u64 },
     };
     let side = if world.chance(50) { Side::Client } else { Side::Backend };
-    let toxic = Toxic::new(fault).towards(side).toxicity(world.roll(5) as f32 / 4.0);
+    let toxic = Toxic::new(fault).towards(side).toxicity(world.roll(5) as f64 / 4.0);
     let toxic = if world.chance(30) { toxic.after_bytes(world.roll(2000) as u64) } else { toxic };
     if world.chance(10) { toxic.on_connection(world.roll(30) as u64) } else { toxic }
 }

@@ -38,6 +38,12 @@ impl Ledger {
         self.pages().broken.get_or_insert(promise);
     }
 
+    fn carries_out(&self, client: usize, number: usize) {
+        if !self.pages().carried_out.insert((client, number)) {
+            self.breaks(format!("client {client}'s request {number} was carried out twice"));
+        }
+    }
+
     pub(super) fn broken(&self) -> Option<String> {
         self.pages().broken.clone().or_else(|| self.oracle.broken())
     }
@@ -95,6 +101,12 @@ pub(super) async fn own(world: World, ledger: Ledger, clients: usize) {
     }
     let stop = if early { world.while_up_to(SECOND * 30) } else { SECOND * 24 * 3600 };
     let report = proxy.run(world.sleep(stop)).await;
+    // Peers dawdle for seconds at the most: who stands still for longer waits for what never comes.
+    for ended in ledger.oracle.ended() {
+        if ended.cause.contains("too long") {
+            ledger.breaks(format!("connection {} stood still: {ended:?}", ended.conn));
+        }
+    }
     if let Err(promises) = ledger.oracle.verdict(&report) {
         promises.into_iter().for_each(|promise| ledger.breaks(promise));
     }
@@ -161,7 +173,8 @@ async fn client(world: &World, ledger: &Ledger, me: usize) {
 
 async fn backend_lives(world: &World, ledger: &Ledger, socket: Arc<dyn Socket>) {
     let mut talk = Talk::new(Vec::new());
-    let (wild, slow) = (world.chance(40), world.chance(30));
+    let (wild, slow, hasty) = (world.chance(40), world.chance(30), world.chance(30));
+    let mut early = None;
     loop {
         if !talk.done() {
             if wild && world.chance(3) {
@@ -177,7 +190,7 @@ async fn backend_lives(world: &World, ledger: &Ledger, socket: Arc<dyn Socket>) 
         if wild && world.chance(3) {
             return leave(world, socket, "backend");
         }
-        if slow && world.chance(30) {
+        if slow && world.chance(4) {
             let pause = world.while_up_to(DAWDLE);
             world.sleep(pause).await;
         }
@@ -185,21 +198,39 @@ async fn backend_lives(world: &World, ledger: &Ledger, socket: Arc<dyn Socket>) 
             break;
         }
         for line in talk.lines() {
-            let mut numbers = line.split(' ').filter_map(|word| word.parse::<usize>().ok());
-            let (Some(client), Some(number)) = (numbers.next(), numbers.next()) else {
+            let Some((client, number)) = named(&line) else {
                 ledger.breaks(format!("a backend was sent {line:?}, which is no request"));
                 continue;
             };
             if line != request(client, number) {
                 ledger.breaks(format!("a backend was sent {line:?}, which nobody sent"));
             }
-            if !ledger.pages().carried_out.insert((client, number)) {
-                ledger.breaks(format!("client {client}'s request {number} was carried out twice"));
+            if early.take() != Some((client, number)) {
+                ledger.carries_out(client, number);
+                talk.speech.extend_from_slice(reply(client, number).as_bytes());
             }
+        }
+        // Some answer, by an error above all, before they have the whole request.
+        if hasty
+            && early.is_none()
+            && let Some((client, number)) = named(&String::from_utf8_lossy(&talk.heard))
+        {
+            world.count("fault: backend answers half a request");
+            early = Some((client, number));
+            ledger.carries_out(client, number);
             talk.speech.extend_from_slice(reply(client, number).as_bytes());
         }
     }
     socket.disarm();
+}
+
+/// Which request a line is, once it has said so.
+fn named(line: &str) -> Option<(usize, usize)> {
+    let mut words = line.split(' ');
+    let (_, client, _, number) = (words.next()?, words.next()?, words.next()?, words.next()?);
+    // Without the word behind it, the number may go on.
+    words.next()?;
+    Some((client.parse().ok()?, number.parse().ok()?))
 }
 
 /// What one peer says and hears.
