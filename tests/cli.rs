@@ -38,7 +38,7 @@ fn what_is_typed_wrong_is_told_in_one_line_with_exit_code_2() {
     check(&["--lisen", "127.0.0.1:1"], "Did you mean \"--listen\"");
     check(&["--tick", "1s", "check"], "\"check\" comes first");
     check(&["--listen", "0.0.0.0:1", "--backend", "localhost:1"], "connect to itself");
-    check(&["start"], "unknown command \"start\"; the commands are demo, check and fake");
+    check(&["start"], "unknown command \"start\"; the commands are demo, check, fake and faults");
     check(&["--listen"], "No value provided for option '--listen'");
     check(&["--listen", "9509"], "write HOST:PORT");
     check(&["--listen=::1:80"], "[::1]:80");

@@ -194,7 +194,10 @@ async fn backend_lives(world: &World, ledger: &Ledger, socket: Arc<dyn Socket>) 
             let pause = world.while_up_to(DAWDLE);
             world.sleep(pause).await;
         }
-        if talk.listen(world, &*socket).await.is_some() {
+        if let Some(clean) = talk.listen(world, &*socket).await {
+            if clean && !talk.heard.is_empty() {
+                ledger.breaks("a backend saw a clean end in the middle of a request".into());
+            }
             break;
         }
         for line in talk.lines() {
