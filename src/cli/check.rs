@@ -4,15 +4,17 @@ use super::flags::Flags;
 use super::{Done, fd_limit, say};
 use std::fmt::Write;
 use trunkline::units::show_duration;
-use trunkline::{Config, Keepalive};
+use trunkline::{Config, Keepalive, PoolConfig};
 
 /// Prints the effective settings and the memory bound. Opens no socket.
 pub(crate) fn run(flags: Flags) -> Done {
     let config = flags.config()?;
-    say(&report(&flags, &config, fd_limit::raise()))
+    let pooling = flags.pooling()?;
+    let pool = pooling.as_ref().map(|(framing, pool)| (framing.name(), pool));
+    say(&report(&flags, &config, pool, fd_limit::raise()))
 }
 
-fn report(flags: &Flags, config: &Config, fds: u64) -> String {
+fn report(flags: &Flags, config: &Config, pool: Option<(&str, &PoolConfig)>, fds: u64) -> String {
     let mut lines = Vec::new();
     let mut line = |name: &str, value: String| lines.push(format!("{name:20} {value}\n"));
     for listen in &config.listen {
@@ -20,6 +22,17 @@ fn report(flags: &Flags, config: &Config, fds: u64) -> String {
     }
     for backend in &config.backends {
         line("backend", backend.to_string());
+    }
+    match pool {
+        None => line("mode", "tunnel".into()),
+        Some((framing, pool)) => {
+            line("mode", "pool".into());
+            line("framing", framing.into());
+            line("trunks", pool.trunks.to_string());
+            line("queue-timeout", show_duration(pool.queue_timeout));
+            line("max-queue", pool.max_queue.to_string());
+            line("trunk-idle", show_duration(pool.trunk_idle));
+        }
     }
     let off = || "off".to_string();
     line("connect-timeout", show_duration(config.connect_timeout));

@@ -2,12 +2,13 @@
 
 use super::Failure;
 use super::logging::Format;
+use super::pooling::{self, Mode};
 use argh::FromArgs;
 use log::LevelFilter;
 use std::io::{self, IsTerminal};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
-use trunkline::units::{duration, show_duration};
+use trunkline::units::{self, duration, show_duration};
 use trunkline::{Config, Endpoint, Keepalive};
 
 /// A TCP proxy in which every socket direction is an actor.
@@ -29,6 +30,38 @@ pub(crate) struct Flags {
     /// where their bytes go; repeatable: taken in turn, and the next one if one does not accept (default 127.0.0.1:9501)
     #[argh(option, arg_name = "ADDR")]
     backend: Vec<Endpoint>,
+
+    /// tunnel: each client has a backend connection of its own; pool: they share a few (default tunnel)
+    #[argh(option, arg_name = "MODE", from_str_fn(pooling::mode), default = "Mode::Tunnel")]
+    pub(crate) mode: Mode,
+
+    /// pool: where a request and a reply end
+    #[argh(option, arg_name = "NAME")]
+    pub(crate) framing: Option<String>,
+
+    /// pool: the longest request or reply of a framing (default 2m)
+    #[argh(option, arg_name = "SIZE", from_str_fn(units::size))]
+    pub(crate) max_frame: Option<usize>,
+
+    /// pool: the promise that line, eof and length need
+    #[argh(switch)]
+    pub(crate) one_reply_per_request: bool,
+
+    /// pool: backend connections at most (default 8)
+    #[argh(option, arg_name = "N", from_str_fn(whole))]
+    pub(crate) trunks: Option<usize>,
+
+    /// pool: how long a request may wait for one of them (default 5s)
+    #[argh(option, arg_name = "TIME", from_str_fn(duration))]
+    pub(crate) queue_timeout: Option<Duration>,
+
+    /// pool: how many requests may wait (default 1024)
+    #[argh(option, arg_name = "N", from_str_fn(whole))]
+    pub(crate) max_queue: Option<usize>,
+
+    /// pool: close a backend connection that nobody has used for so long (default 60s)
+    #[argh(option, arg_name = "TIME", from_str_fn(duration))]
+    pub(crate) trunk_idle: Option<Duration>,
 
     /// how long a backend may take to accept (default 200ms)
     #[argh(option, arg_name = "TIME", from_str_fn(duration))]
@@ -67,7 +100,7 @@ pub(crate) struct Flags {
     keepalive: Option<Keepalive>,
 
     /// permissions of the file of a unix socket that is listened on, in octal (default: as the umask says)
-    #[argh(option, arg_name = "MODE", from_str_fn(mode))]
+    #[argh(option, arg_name = "MODE", from_str_fn(file_mode))]
     unix_mode: Option<u32>,
 
     /// log a report this often: connections, bytes, refused, mailbox high-water marks (default off)
@@ -172,7 +205,7 @@ fn keepalive(text: &str) -> Result<Keepalive, String> {
     Ok(Keepalive { idle, interval, count })
 }
 
-fn mode(text: &str) -> Result<u32, String> {
+fn file_mode(text: &str) -> Result<u32, String> {
     match u32::from_str_radix(text, 8) {
         Ok(mode) if mode <= 0o777 && !text.starts_with('+') => Ok(mode),
         _ => Err(format!("{text:?} is not a file mode; write three octal digits such as 660")),

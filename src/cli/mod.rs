@@ -9,6 +9,7 @@ mod faults;
 mod fd_limit;
 mod flags;
 mod logging;
+mod pooling;
 mod proxy;
 mod signals;
 

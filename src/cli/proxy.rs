@@ -1,6 +1,7 @@
 //! `trunkline` without a command: runs the proxy until it is told to stop.
 
 use super::flags::Flags;
+use super::pooling::Pooling;
 use super::signals::{Order, Orders};
 use super::{Done, Failure, fd_limit, logging};
 use futures_lite::future::{block_on, or};
@@ -13,6 +14,7 @@ use trunkline::{By, Config, Ended, Error, Events, Proxy, Report};
 /// Runs the proxy; returns after the drain.
 pub(crate) fn run(flags: Flags) -> Done {
     let mut config = flags.config()?;
+    let pooling = flags.pooling()?;
     let fds = fd_limit::raise();
     let log = logging::start(flags.log_level, flags.format(), flags.log_file)?;
     quiet_panics();
@@ -21,17 +23,25 @@ pub(crate) fn run(flags: Flags) -> Done {
     let warning = (config.max_conn < asked).then(|| fd_limit::warning(asked, fds));
     trunkline::set_threads(flags.threads);
     // Not async-std's own block_on, which would make this thread one more worker.
-    let done = block_on(serve(config, &log, warning));
+    let done = block_on(serve(config, pooling, &log, warning));
     log.finish();
     done
 }
 
-async fn serve(config: Config, log: &logging::Log, warning: Option<String>) -> Done {
+async fn serve(
+    config: Config,
+    pooling: Option<Pooling>,
+    log: &logging::Log,
+    warning: Option<String>,
+) -> Done {
     let mut orders = Orders::new()?;
     let drained = Arc::new(Drained::default());
     let backends: Vec<String> = config.backends.iter().map(ToString::to_string).collect();
-    let proxy = Proxy::builder().config(config).events(Arc::clone(&drained)).bind().await;
-    let proxy = proxy.map_err(|error| Failure::Runtime(advice(&error)))?;
+    let mut builder = Proxy::builder().config(config).events(Arc::clone(&drained));
+    if let Some((framing, pool)) = pooling {
+        builder = builder.pool(framing, pool);
+    }
+    let proxy = builder.bind().await.map_err(|error| Failure::Runtime(advice(&error)))?;
     if let Some(warning) = warning {
         log::warn!(actor = "limits"; "{warning}");
     }

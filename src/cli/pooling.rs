@@ -1,0 +1,99 @@
+//! The flags of `--mode pool`, and what they make.
+
+use super::Failure;
+use super::flags::Flags;
+use std::time::Duration;
+use trunkline::PoolConfig;
+use trunkline::framing::{Framing, Line};
+use trunkline::units::show_duration;
+
+/// How clients are carried.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Mode {
+    /// Each has a backend connection of its own.
+    Tunnel,
+    /// They share a few.
+    Pool,
+}
+
+pub(crate) fn mode(text: &str) -> Result<Mode, String> {
+    match text {
+        "tunnel" => Ok(Mode::Tunnel),
+        "pool" => Ok(Mode::Pool),
+        _ => Err(format!("{text:?} is not a mode; use tunnel or pool")),
+    }
+}
+
+/// A framing, and how its trunks are shared.
+pub(crate) type Pooling = (Box<dyn Framing>, PoolConfig);
+
+const NAMES: &str = "line";
+
+impl Flags {
+    /// What clients share and how, if they share anything.
+    pub(crate) fn pooling(&self) -> Result<Option<Pooling>, Failure> {
+        if self.mode == Mode::Tunnel {
+            return match self.of_a_pool() {
+                None => Ok(None),
+                Some(flag) => Err(Failure::Usage(format!(
+                    "{flag} is for --mode pool; add that, or remove {flag}"
+                ))),
+            };
+        }
+        let Some(name) = &self.framing else {
+            return Err(Failure::Usage(format!(
+                "--mode pool has to know where a request ends; add --framing ({NAMES})"
+            )));
+        };
+        let framing = self.framing(name)?;
+        if !framing.counts_replies() && !self.one_reply_per_request {
+            return Err(Failure::Usage(format!(
+                "--framing {name} cannot know how many replies a request has; if it is always one, add --one-reply-per-request"
+            )));
+        }
+        let default = PoolConfig::default();
+        let config = PoolConfig {
+            trunks: self.trunks.unwrap_or(default.trunks),
+            queue_timeout: self.queue_timeout.unwrap_or(default.queue_timeout),
+            max_queue: self.max_queue.unwrap_or(default.max_queue),
+            trunk_idle: self.trunk_idle.unwrap_or(default.trunk_idle),
+        };
+        for (flag, value) in [("--trunks", config.trunks), ("--max-queue", config.max_queue)] {
+            if value == 0 {
+                return Err(Failure::Usage(format!("{flag} 0 would serve nobody; use 1 or more")));
+            }
+        }
+        if config.queue_timeout < Duration::from_millis(1) {
+            let time = show_duration(config.queue_timeout);
+            return Err(Failure::Usage(format!(
+                "--queue-timeout {time} is too short; use 1ms or more"
+            )));
+        }
+        Ok(Some((framing, config)))
+    }
+
+    /// A flag that was given and means nothing in a tunnel.
+    fn of_a_pool(&self) -> Option<&'static str> {
+        let given = [
+            ("--framing", self.framing.is_some()),
+            ("--max-frame", self.max_frame.is_some()),
+            ("--one-reply-per-request", self.one_reply_per_request),
+            ("--trunks", self.trunks.is_some()),
+            ("--queue-timeout", self.queue_timeout.is_some()),
+            ("--max-queue", self.max_queue.is_some()),
+            ("--trunk-idle", self.trunk_idle.is_some()),
+        ];
+        given.into_iter().find(|(_, given)| *given).map(|(flag, _)| flag)
+    }
+
+    fn framing(&self, name: &str) -> Result<Box<dyn Framing>, Failure> {
+        match name {
+            "line" => {
+                let default = Line::default();
+                let max_frame = self.max_frame.unwrap_or(default.max_frame);
+                Ok(Box::new(Line { max_frame }))
+            }
+            _ => Err(Failure::Usage(format!("{name:?} is not a framing; use {NAMES}"))),
+        }
+    }
+}
