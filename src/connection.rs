@@ -523,12 +523,14 @@ impl Crew {
 mod tests {
     use super::*;
     use crate::slots::Slots;
+    use crate::testing::DEADLINE;
+    use crate::testing::deadline::within;
     use crate::testing::memory::clock::Clock;
     use crate::testing::memory::owing::Owing;
     use crate::testing::{Ending, FakeBackend, Peer, RunningBackend, pair};
     use crate::{Boxed, Config, Connect, Events};
     use async_channel::Receiver;
-    use futures_lite::future::{block_on, pending, zip};
+    use futures_lite::future::{block_on, pending, yield_now, zip};
     use std::io;
 
     /// A connection and its surroundings; the test is the client, the backend and the directory.
@@ -784,5 +786,29 @@ mod tests {
                 assert_eq!(ended.cause, "connection reset");
             });
         }
+    }
+
+    #[test]
+    fn what_a_lost_client_has_still_to_be_delivered_is_under_the_shorter_deadline() {
+        block_on(async {
+            let (stage, connection, mut client) = stage(FakeBackend::by_hand().capacity(4));
+            let gauges = Arc::clone(&connection.gauges);
+            let playing = async {
+                let mut backend = stage.backend.accept().await;
+                assert_eq!(gauges.phase(), Phase::Data);
+                // More than the backend's system takes, so that it is on its way when the client is lost.
+                client.send(b"0123456789").await;
+                client.reset();
+                let half_closed = async {
+                    while gauges.phase() != Phase::HalfClosed {
+                        yield_now().await;
+                    }
+                };
+                assert!(within(Some(DEADLINE), half_closed).await.is_some());
+                assert_eq!(backend.recv_exact(10).await, b"0123456789");
+                assert!(backend.recv_to_end().await.ending.is_reset());
+            };
+            zip(connection.run(), playing).await;
+        });
     }
 }

@@ -48,7 +48,7 @@ mod witness;
 mod oracle;
 #[cfg(feature = "testing")]
 pub(crate) mod waits;
-mod deadline;
+pub(crate) mod deadline;
 
 pub use backend::FakeBackend;
 pub use behaviours::Behaviour;
