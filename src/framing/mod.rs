@@ -23,8 +23,10 @@
 //! ```
 
 mod line;
+mod resp;
 
 pub use line::Line;
+pub use resp::Resp;
 
 use std::fmt;
 
@@ -169,7 +171,7 @@ pub enum Action {
 pub enum Count {
     /// So many; 0 is none at all.
     Exactly(u32),
-    /// Nobody can tell, or they never end: such a request is always [`Binding::Pinned`].
+    /// Nobody can tell, or they never end: such a request is always [`Binding::Pinned`] or [`Binding::Tunnel`].
     Unknown,
 }
 
