@@ -4,7 +4,7 @@ use super::Failure;
 use super::flags::Flags;
 use std::time::Duration;
 use trunkline::PoolConfig;
-use trunkline::framing::{Framing, Line};
+use trunkline::framing::{Framing, Line, Resp};
 use trunkline::units::show_duration;
 
 /// How clients are carried.
@@ -27,7 +27,7 @@ pub(crate) fn mode(text: &str) -> Result<Mode, String> {
 /// A framing, and how its trunks are shared.
 pub(crate) type Pooling = (Box<dyn Framing>, PoolConfig);
 
-const NAMES: &str = "line";
+const NAMES: &str = "line, resp";
 
 impl Flags {
     /// What clients share and how, if they share anything.
@@ -92,6 +92,11 @@ impl Flags {
                 let default = Line::default();
                 let max_frame = self.max_frame.unwrap_or(default.max_frame);
                 Ok(Box::new(Line { max_frame }))
+            }
+            "resp" => {
+                let default = Resp::default();
+                let max_frame = self.max_frame.unwrap_or(default.max_frame);
+                Ok(Box::new(Resp { max_frame }))
             }
             _ => Err(Failure::Usage(format!("{name:?} is not a framing; use {NAMES}"))),
         }
