@@ -50,6 +50,7 @@ use crate::{
     Boxed, By, ConnId, Ended, Endpoint, Phase, Side, backend_reader, backend_writer, client_reader,
     client_writer, directory,
 };
+use futures_lite::future::pending;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -92,6 +93,7 @@ impl Connection {
             backend: None,
             blamed: None,
             undelivered: 0,
+            grace: None,
         };
         // A panic (of a callback, say) must not keep on_close and the directory from hearing of the end.
         let carried = actor::guard(NAME, Some(course.conn), course.carry(self.socket)).await;
@@ -124,7 +126,12 @@ struct Course {
     blamed: Option<Blame>,
     /// Bytes that a socket took and that the reset destroyed.
     undelivered: usize,
+    /// How long what is left may still take, once the connection was cut.
+    grace: Option<Boxed<'static, ()>>,
 }
+
+/// How long a connection that was cut may take to deliver what it has. A peer that does not read must not put off a fault.
+const GRACE: Duration = Duration::from_secs(1);
 
 /// Why the connection ended.
 struct Blame {
@@ -233,6 +240,7 @@ impl Course {
                     self.blame(by, cause);
                     crew.cancel_all().await;
                 }
+                Event::Late => {}
             }
         }
         if clean {
@@ -280,8 +288,13 @@ impl Course {
                     self.blame(By::Peer(Side::Client), &show_error(&error));
                     return None;
                 }
-                Either::B(Event::Exit(..)) => {
+                Either::B(Event::Exit(_, Err(Panicked))) => {
                     self.blame(By::Proxy, "an actor panicked");
+                    return None;
+                }
+                // Nobody takes what the client sends: what should have led it on is being stopped.
+                Either::B(Event::Exit(..) | Event::Late) => {
+                    self.blame(By::Proxy, "it leads nowhere any more");
                     return None;
                 }
                 Either::B(Event::Order(by, cause)) => {
@@ -310,8 +323,11 @@ impl Course {
         let mut cut = None;
         while !crew.is_empty() {
             match self.event(crew).await {
-                Event::Exit(Role::ClientReader | Role::BackendReader, Ok(Exit::Finished)) => {}
-                Event::Exit(writer, Ok(Exit::Finished)) => finished.push(writer.side()),
+                Event::Exit(
+                    writer @ (Role::ClientWriter | Role::BackendWriter),
+                    Ok(Exit::Finished),
+                ) => finished.push(writer.side()),
+                Event::Exit(_, Ok(Exit::Finished)) => {}
                 Event::Exit(role, Ok(Exit::Failed(error))) => {
                     self.blame(By::Peer(role.side()), &show_error(&error));
                     self.gauges.broke();
@@ -333,12 +349,22 @@ impl Course {
                     self.gauges.broke();
                     // The cut has spread to the reader that feeds this direction; the other one is still to hear of it.
                     let other = match role.side() {
-                        Side::Backend => Role::BackendReader,
-                        Side::Client => Role::ClientReader,
+                        Side::Backend => {
+                            [Role::BackendReader, Role::ClientDetour, Role::ClientWriter]
+                        }
+                        Side::Client => {
+                            [Role::ClientReader, Role::BackendDetour, Role::BackendWriter]
+                        }
                     };
-                    crew.cancel(other).await;
+                    // Before a clean end, it delivers what it has.
+                    let heard = if matches!(how, Cut::Reset(_)) { &other[..] } else { &other[..1] };
+                    for role in heard {
+                        crew.cancel(*role).await;
+                    }
+                    self.grace.get_or_insert_with(|| self.route.runtime.sleep(GRACE));
                     cut.get_or_insert(how);
                 }
+                Event::Late => crew.cancel_all().await,
                 Event::Exit(_, Err(Panicked)) => {
                     self.blame(By::Proxy, "an actor panicked");
                     crew.cancel_all().await;
@@ -375,11 +401,21 @@ impl Course {
     /// The next thing that bears on the end. Dropping the wait loses nothing.
     async fn event(&mut self, crew: &mut Crew) -> Event {
         loop {
-            match race(self.mailbox.recv(), crew.next()).await {
+            let late = async {
+                match &mut self.grace {
+                    Some(grace) => grace.await,
+                    None => pending().await,
+                }
+            };
+            match race(self.mailbox.recv(), race(crew.next(), late)).await {
                 Either::A(Some(Message::Drain)) => self.draining = true,
                 Either::A(Some(Message::End { by, cause })) => return Event::Order(by, cause),
                 Either::A(None) => return Event::Order(By::Proxy, "the proxy was dropped"),
-                Either::B((role, exit)) => return Event::Exit(role, exit),
+                Either::B(Either::A((role, exit))) => return Event::Exit(role, exit),
+                Either::B(Either::B(())) => {
+                    self.grace = None;
+                    return Event::Late;
+                }
             }
         }
     }
@@ -448,6 +484,8 @@ enum Outcome {
 enum Event {
     Order(By, &'static str),
     Exit(Role, Result<Exit, Panicked>),
+    /// The grace behind a cut is over.
+    Late,
 }
 
 /// Which of the four, or the detour before a writer.
@@ -468,7 +506,7 @@ impl Role {
             Role::BackendWriter => backend_writer::NAME,
             Role::BackendReader => backend_reader::NAME,
             Role::ClientWriter => client_writer::NAME,
-            Role::BackendDetour | Role::ClientDetour => "detour",
+            Role::BackendDetour | Role::ClientDetour => "link",
         }
     }
 
@@ -721,6 +759,7 @@ mod tests {
                 backend: None,
                 blamed: None,
                 undelivered: 0,
+                grace: None,
             };
             course.blame(By::Peer(Side::Client), "first");
             course.blame(second, "second");

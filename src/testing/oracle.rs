@@ -73,10 +73,11 @@ impl Oracle {
     /// # Errors
     /// Each promise that was broken, the first ten at most; each says which one and of which connection.
     pub fn verdict(&self, report: &Report) -> Result<(), Vec<String>> {
-        let mut heard = self.heard();
+        let heard = self.heard();
+        let mut broken = heard.broken.clone();
         if (heard.started, heard.stopped) != (1, 1) {
             let times = (heard.started, heard.stopped);
-            heard.breaks(format!("on_start and on_shutdown are called once each, not {times:?}"));
+            broken.push(format!("on_start and on_shutdown are called once each, not {times:?}"));
         }
         let judged = heard.connections.iter().filter_map(|(conn, one)| match &one.ended {
             None => Some(format!("connection {conn} was never closed")),
@@ -84,9 +85,9 @@ impl Oracle {
                 judge(one, ended).map(|promise| format!("connection {conn}: {promise}; {ended:?}"))
             }
         });
-        let judged: Vec<String> = judged.chain(miscounted(&heard, report)).collect();
-        judged.into_iter().for_each(|promise| heard.breaks(promise));
-        if heard.broken.is_empty() { Ok(()) } else { Err(heard.broken.clone()) }
+        broken.extend(judged.chain(miscounted(&heard, report)));
+        broken.truncate(MOST);
+        if broken.is_empty() { Ok(()) } else { Err(broken) }
     }
 }
 

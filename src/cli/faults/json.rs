@@ -217,6 +217,7 @@ fn plain(kind: &str) -> Option<Fault> {
         "reset_peer" => Fault::ResetPeer { timeout: zero },
         "slicer" => Fault::Slicer { average_size: 0, size_variation: 0, delay: zero },
         "limit_data" => Fault::LimitData { bytes: 0 },
+        "noop" => Fault::Noop,
         _ => return None,
     })
 }
@@ -250,19 +251,16 @@ impl Attributes {
             Fault::LimitData { bytes } => {
                 Fault::LimitData { bytes: given("bytes", self.bytes)?.unwrap_or(bytes) }
             }
+            Fault::Noop => Fault::Noop,
         })
     }
 }
 
-/// The longest time that means anything, in milliseconds: a century. It keeps sums of times in range.
-const MOST: i64 = 100 * 366 * 24 * 3600 * 1000;
-
 fn given(name: &str, value: Option<i64>) -> Result<Option<u64>, String> {
-    match value {
-        Some(value) if !(0..=MOST).contains(&value) => {
-            Err(format!("{name} {value} is out of range; use 0 to {MOST}"))
-        }
-        value => Ok(value.map(i64::unsigned_abs)),
+    match value.map(u64::try_from) {
+        Some(Err(_)) => Err(format!("{name} is below 0; use 0 or more")),
+        Some(Ok(value)) => Ok(Some(value)),
+        None => Ok(None),
     }
 }
 
@@ -303,6 +301,7 @@ pub(super) fn toxic(toxic: &Toxic) -> Value {
             "delay": u64::try_from(delay.as_micros()).unwrap_or(u64::MAX),
         }),
         Fault::LimitData { bytes } => json!({"bytes": bytes}),
+        Fault::Noop => json!({}),
     };
     let mut value = json!({
         "attributes": attributes,

@@ -24,7 +24,7 @@ use trunkline::{Endpoint, Error};
 #[derive(FromArgs)]
 #[argh(
     note = "Toxics: latency {{latency, jitter}} ms; bandwidth {{rate}} kB/s; slow_close {{delay}} ms; timeout {{timeout}} ms;\nreset_peer {{timeout}} ms; slicer {{average_size, size_variation}} bytes, {{delay}} us; limit_data {{bytes}}.\nEach has name, type, stream (downstream or upstream), toxicity (0 to 1), and besides Toxiproxy's own fields\n\"on\": {{\"connection\": 3, \"after_bytes\": 1000}}: only on the third connection, only behind its thousandth byte.",
-    note = "ADDR is HOST:PORT or [IPV6]:PORT. The file is a JSON list of proxies: name, listen, upstream, enabled.\nSIGTERM and SIGINT stop; SIGHUP reopens the log file.",
+    note = "ADDR is HOST:PORT or [IPV6]:PORT. The file is a JSON list of proxies: name, listen, upstream, enabled.\nSIGTERM and SIGINT stop; SIGHUP reopens the log file, or stops if there is none.",
     example = "Before Redis, with replies half a second late:\n$ {command_name} --seed 7 &\n$ curl 127.0.0.1:8474/proxies -d '{{\"name\": \"redis\", \"listen\": \"127.0.0.1:26379\", \"upstream\": \"127.0.0.1:6379\"}}'\n$ curl 127.0.0.1:8474/proxies/redis/toxics -d '{{\"type\": \"latency\", \"attributes\": {{\"latency\": 500}}}}'",
     error_code(0, "It was told to stop."),
     error_code(1, "The system did not allow it."),

@@ -45,6 +45,8 @@ pub(super) enum Change {
     Add(Arc<Toxic>),
     Edit(Arc<Toxic>),
     Remove(Arc<Toxic>),
+    /// Connections count from 1 again: this one has no number any more.
+    Forget,
 }
 
 pub(super) struct Link {
@@ -71,6 +73,7 @@ impl Link {
             conn: self.conn,
             towards: self.towards,
             number: met.number,
+            numbered: true,
             seed: met.seed,
             which: self.which,
             runtime: self.runtime,
@@ -88,6 +91,7 @@ struct Line {
     conn: ConnId,
     towards: Side,
     number: ConnId,
+    numbered: bool,
     seed: u64,
     which: Arc<Which>,
     runtime: Arc<dyn Runtime>,
@@ -149,7 +153,10 @@ impl Line {
     }
 
     async fn change(&mut self, change: Change) {
-        let (Change::Add(toxic) | Change::Edit(toxic) | Change::Remove(toxic)) = &change;
+        let (Change::Add(toxic) | Change::Edit(toxic) | Change::Remove(toxic)) = &change else {
+            self.numbered = false;
+            return;
+        };
         let at = self.toxics.iter().position(|(other, _)| other.name == toxic.name);
         match (change, at) {
             (Change::Add(toxic), _) => {
@@ -181,7 +188,7 @@ impl Line {
                 self.take_out(at).await;
                 self.toxics.remove(at);
             }
-            (Change::Edit(_) | Change::Remove(_), None) => {}
+            (Change::Edit(_) | Change::Remove(_), None) | (Change::Forget, _) => {}
         }
     }
 
@@ -228,7 +235,9 @@ impl Line {
     /// The toxic as this connection meets it, if it does.
     fn placed(&self, toxic: &Toxic) -> Option<Placed> {
         let dice = Dice::new(self.seed, &self.which.name, self.number, toxic);
-        let named = toxic.on_connection.is_none_or(|number| number == self.number.number());
+        let named = toxic
+            .on_connection
+            .is_none_or(|number| self.numbered && number == self.number.number());
         (named && dice.meets(toxic.toxicity)).then(|| Placed {
             name: toxic.name.clone(),
             fault: toxic.fault,

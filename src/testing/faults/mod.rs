@@ -9,6 +9,8 @@
 //!
 //! Every random draw depends on nothing but the seed, the names of proxy and toxic, the connection's number and the
 //! place in the stream. So whoever connects in the same order and sends the same bytes meets the same faults again.
+//! (Jitter is drawn where a read begins: bytes that the system cuts into other reads are late by other times, and are
+//! the same bytes in the same order.)
 //!
 //! ```
 //! use std::time::Duration;
@@ -130,7 +132,7 @@ impl Faults {
         self.one(Order::Add(proxy.into(), toxic)).await
     }
 
-    /// Changes a toxic where it stands: all but its name and its direction.
+    /// Changes a toxic where it stands: all but its name, its direction and its type.
     ///
     /// # Errors
     /// There is none, or `edit` says why it cannot be.
@@ -158,6 +160,12 @@ impl Faults {
     /// A proxy cannot listen where it did.
     pub async fn reset(&self) -> Result<(), Refused> {
         self.order(Order::Reset).await.map(|_| ())
+    }
+
+    /// Stops all proxies, and returns when their ports are free. (Dropping this stops them too, some time later.)
+    pub async fn stop(self) {
+        // No answer: it has ended already.
+        let _ = self.order(Order::Stop).await;
     }
 
     /// The way through a proxy's toxics, for a proxy that somebody else runs.

@@ -18,10 +18,11 @@ use async_channel::Sender;
 use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
 
-pub(super) const NAME: &str = "faults";
+pub(super) const NAME: &str = "registry";
 
 /// Orders and links that may wait their turn.
 pub(super) const MAILBOX: usize = 64;
@@ -110,6 +111,7 @@ pub(super) enum Order {
     Edit(String, String, Edit),
     Remove(String, String),
     Reset,
+    Stop,
 }
 
 /// Why an order was not carried out. Nothing has changed then.
@@ -247,6 +249,12 @@ impl Registry {
                 }
                 return Ok(list);
             }
+            Order::Stop => {
+                for (_, mut entry) in std::mem::take(&mut self.proxies) {
+                    entry.stop().await;
+                }
+                return Ok(Vec::new());
+            }
             Order::Reset => {
                 self.reset().await?;
                 return Ok(Vec::new());
@@ -265,6 +273,7 @@ impl Registry {
                 name
             }
             Order::Add(name, toxic) => {
+                check(&toxic)?;
                 let entry = self.entry(&name)?;
                 if entry.toxics.iter().any(|other| other.name == toxic.name) {
                     return Err(Refused::ToxicExists);
@@ -278,9 +287,17 @@ impl Registry {
                 let entry = self.entry(&name)?;
                 let at = entry.place(&toxic)?;
                 let old = &entry.toxics[at];
-                let mut new = edit(old).map_err(Refused::Invalid)?;
-                // What it is and where it stands is not for change.
+                // A test's own words; what panics there must not end everybody's proxies.
+                let edited = catch_unwind(AssertUnwindSafe(|| edit(old)));
+                let edited = edited.unwrap_or_else(|_| Err("the edit panicked".into()));
+                let mut new = edited.map_err(Refused::Invalid)?;
+                // Where it stands is not for change.
                 (new.name, new.towards) = (old.name.clone(), old.towards);
+                check(&new)?;
+                if new.fault.name() != old.fault.name() {
+                    let text = "a toxic's type cannot be changed; remove it and add another";
+                    return Err(Refused::Invalid(text.into()));
+                }
                 let new = Arc::new(new);
                 entry.toxics[at] = Arc::clone(&new);
                 entry.tell(new.towards, &Change::Edit(new)).await;
@@ -302,19 +319,22 @@ impl Registry {
     }
 
     async fn put(&mut self, new: New) -> Result<String, Refused> {
-        let listen = one_address(&*self.runtime, &new.listen).await?;
-        let old = self.proxies.get(&new.name).map(|old| (old.listen == listen, old));
-        if let Some((true, old)) = old
-            && old.backend == new.backend
-        {
-            return Ok(new.name);
+        let New { name, listen, backend, enabled } = new;
+        let listen = one_address(&*self.runtime, &listen).await?;
+        if let Some(old) = self.proxies.get(&name) {
+            if old.listen != listen || old.backend != backend {
+                self.swap(&name, listen, backend, enabled).await?;
+                let entry = self.entry(&name)?;
+                entry.toxics.clear();
+                (entry.before, entry.base) = (Report::default(), 0);
+            }
+            return Ok(name);
         }
-        let in_place = old.is_some_and(|(same, _)| same);
         self.ids += 1;
         let mut entry = Entry {
-            which: Arc::new(Which { id: self.ids, name: new.name.clone() }),
+            which: Arc::new(Which { id: self.ids, name: name.clone() }),
             listen,
-            backend: new.backend,
+            backend,
             toxics: Vec::new(),
             links: Vec::new(),
             living: 0,
@@ -322,18 +342,13 @@ impl Registry {
             before: Report::default(),
             base: 0,
         };
-        if in_place && let Some(old) = self.proxies.get_mut(&new.name) {
-            // The port is free only once the old one has stopped; else it goes on if the new one cannot be had.
-            old.stop().await;
-        }
-        if new.enabled {
+        config(&entry.listen, &entry.backend)?;
+        if enabled {
             let proxy = self.bind(&entry).await?;
             entry.start(proxy, &*self.runtime);
         }
-        if let Some(mut old) = self.proxies.insert(new.name.clone(), entry) {
-            old.stop().await;
-        }
-        Ok(new.name)
+        self.proxies.insert(name.clone(), entry);
+        Ok(name)
     }
 
     async fn update(&mut self, name: &str, changes: Changes) -> Result<(), Refused> {
@@ -345,62 +360,86 @@ impl Registry {
         };
         let backend = changes.backend.unwrap_or_else(|| entry.backend.clone());
         let enabled = changes.enabled.unwrap_or(entry.running.is_some());
-        let elsewhere = listen != entry.listen;
-        let same = !elsewhere && backend == entry.backend;
+        let same = listen == entry.listen && backend == entry.backend;
         if same && enabled == entry.running.is_some() {
             return Ok(());
         }
-        if !elsewhere {
-            // The port is free only once the old one has stopped.
+        self.swap(name, listen, backend, enabled).await
+    }
+
+    /// Ends a proxy's run and begins another; the old one goes on if the new one cannot be had.
+    async fn swap(
+        &mut self,
+        name: &str,
+        listen: Endpoint,
+        backend: Endpoint,
+        enabled: bool,
+    ) -> Result<(), Refused> {
+        config(&listen, &backend)?;
+        let runtime = Arc::clone(&self.runtime);
+        let entry = self.entry(name)?;
+        let was_running = entry.running.is_some();
+        // The port is free only once the old one has stopped; of another one nobody need be stopped to know.
+        let in_place = entry.listen.port() == listen.port();
+        if in_place {
             entry.stop().await;
         }
-        let was = (entry.listen.clone(), entry.backend.clone());
+        let old = (entry.listen.clone(), entry.backend.clone());
         (entry.listen, entry.backend) = (listen, backend);
-        let entry = self.proxies.get(name).ok_or(Refused::ProxyNotFound)?;
-        let proxy = if enabled { Some(self.bind(entry).await) } else { None };
+        let bound = match self.proxies.get(name) {
+            Some(entry) if enabled => self.bind(entry).await.map(Some),
+            _ => Ok(None),
+        };
         let entry = self.entry(name)?;
-        match proxy.transpose() {
+        let refused = match bound {
             Ok(proxy) => {
                 entry.stop().await;
                 if let Some(proxy) = proxy {
                     entry.start(proxy, &*runtime);
                 }
-                Ok(())
+                return Ok(());
             }
-            Err(refused) => {
-                (entry.listen, entry.backend) = was;
-                Err(refused)
+            Err(refused) => refused,
+        };
+        (entry.listen, entry.backend) = old;
+        if was_running && in_place {
+            let again = match self.proxies.get(name) {
+                Some(entry) => self.bind(entry).await,
+                None => return Err(refused),
+            };
+            match again {
+                Ok(proxy) => self.entry(name)?.start(proxy, &*runtime),
+                Err(error) => {
+                    log::warn!(actor = NAME, proxy = name; "it cannot go on either: {error}")
+                }
             }
         }
+        Err(refused)
     }
 
     /// Enables all proxies and removes all toxics; connections count from 1 again.
     async fn reset(&mut self) -> Result<(), Refused> {
         let names: Vec<String> = self.proxies.keys().cloned().collect();
         let enable = Changes { enabled: Some(true), ..Changes::default() };
+        let mut first = Ok(());
         for name in names {
-            self.update(&name, enable.clone()).await?;
             let entry = self.entry(&name)?;
             for toxic in std::mem::take(&mut entry.toxics) {
                 entry.tell(toxic.towards, &Change::Remove(toxic)).await;
             }
+            for side in [Side::Client, Side::Backend] {
+                entry.tell(side, &Change::Forget).await;
+            }
             entry.base = entry.report().await.accepted;
+            // One that cannot be enabled keeps no other from it.
+            let enabled = self.update(&name, enable.clone()).await;
+            first = first.and(enabled);
         }
-        Ok(())
+        first
     }
 
     async fn bind(&self, entry: &Entry) -> Result<Proxy, Refused> {
-        let config = Config {
-            listen: vec![entry.listen.clone()],
-            backends: vec![entry.backend.clone()],
-            // A test may wait for as long as it likes; it is not for us to end that.
-            connect_timeout: Duration::from_secs(10),
-            idle_timeout: Duration::from_secs(24 * 3600),
-            half_close_timeout: Duration::from_secs(24 * 3600),
-            drain_timeout: Duration::ZERO,
-            ..Config::default()
-        };
-        config.check().map_err(Refused::Invalid)?;
+        let config = config(&entry.listen, &entry.backend)?;
         let builder = Proxy::builder().config(config).runtime(Arc::clone(&self.runtime));
         let bound = builder.dual_stack().detour(self.detour(entry)).bind().await;
         bound.map_err(|error| Refused::Failed(error.to_string()))
@@ -410,6 +449,33 @@ impl Registry {
         let (which, runtime) = (Arc::clone(&entry.which), Arc::clone(&self.runtime));
         Arc::new(Toxics { which, faults: self.address.clone(), runtime })
     }
+}
+
+/// The settings of a proxy with toxics.
+fn config(listen: &Endpoint, backend: &Endpoint) -> Result<Config, Refused> {
+    let config = Config {
+        listen: vec![listen.clone()],
+        backends: vec![backend.clone()],
+        connect_timeout: Duration::from_secs(10),
+        // A test may let a connection stand for as long as it likes; it is not for us to end that.
+        idle_timeout: Duration::from_secs(24 * 3600),
+        half_close_timeout: Duration::from_secs(24 * 3600),
+        drain_timeout: Duration::ZERO,
+        ..Config::default()
+    };
+    config.check().map_err(Refused::Invalid)?;
+    Ok(config)
+}
+
+/// What would not be a fault, but none at all.
+fn check(toxic: &Toxic) -> Result<(), Refused> {
+    let wrong = match toxic {
+        Toxic { name, .. } if name.is_empty() => "a toxic has a name",
+        Toxic { toxicity, .. } if !toxicity.is_finite() => "toxicity is a number; use 0 to 1",
+        Toxic { on_connection: Some(0), .. } => "connection 0 is none; they count from 1",
+        _ => return Ok(()),
+    };
+    Err(Refused::Invalid(wrong.into()))
 }
 
 impl Entry {

@@ -20,7 +20,7 @@ use std::convert::Infallible;
 use std::mem;
 use std::pin::pin;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// Orders that may wait; they are taken at once, whatever the toxic waits for.
 pub(super) const ORDERS: usize = 4;
@@ -140,6 +140,7 @@ impl Stage {
             Fault::ResetPeer { .. } => toxics::reset_peer::play(self, after_bytes > 0).await,
             Fault::Slicer { .. } => toxics::slicer::play(self).await,
             Fault::LimitData { .. } => toxics::limit_data::play(self).await,
+            Fault::Noop => toxics::pass_all(self).await,
         }
     }
 
@@ -155,6 +156,11 @@ impl Stage {
 
     pub(super) fn now(&self) -> Instant {
         self.runtime.now()
+    }
+
+    /// So long after; a time that no clock shows is never.
+    pub(super) fn after(time: Instant, rest: Duration) -> Option<Instant> {
+        time.checked_add(rest)
     }
 
     /// Where the next byte to go on stands in its direction.
@@ -285,6 +291,7 @@ impl Stage {
             Order::Turn { to, after, reply } => {
                 // The address that is dropped here may be the last of whoever is to leave.
                 self.to = to;
+                self.between.retain(|gone| !gone.is_closed());
                 self.between.extend(after);
                 // The link waits for it, and there is room for one.
                 let _ = reply.try_send(self.went);

@@ -75,6 +75,8 @@ pub enum Fault {
         /// How many.
         bytes: u64,
     },
+    /// Nothing; Toxiproxy has it for those who try their tools.
+    Noop,
 }
 
 impl Fault {
@@ -88,6 +90,7 @@ impl Fault {
             Fault::ResetPeer { .. } => "reset_peer",
             Fault::Slicer { .. } => "slicer",
             Fault::LimitData { .. } => "limit_data",
+            Fault::Noop => "noop",
         }
     }
 }

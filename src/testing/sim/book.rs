@@ -147,9 +147,10 @@ impl Book {
 
     /// Checks, when all is over, what each promise says of the whole.
     pub(super) fn check(&self, report: &Report) {
-        // What it finds it keeps.
-        let _ = self.oracle.verdict(report);
         let mut pages = self.pages();
+        if let Err(promises) = self.oracle.verdict(report) {
+            promises.into_iter().for_each(|promise| pages.breaks(promise));
+        }
         for ended in self.oracle.ended() {
             let conn = ended.conn;
             let nobody = Record::default();

@@ -23,11 +23,11 @@ pub(super) async fn start(
     runtime: Arc<dyn Runtime>,
 ) -> Option<Arc<dyn Detour>> {
     let faults = Faults::start_in(world.seed(), runtime);
-    let place = Endpoint::Ip(([127, 0, 0, 1], 2).into());
+    let place = |port| Endpoint::Ip(([127, 0, 0, 1], port).into());
     let new = New {
         name: PROXY.into(),
-        listen: place.clone(),
-        backend: place,
+        listen: place(2),
+        backend: place(3),
         enabled: false, // the owner of the run has a proxy of its own
     };
     faults.create(new).await.ok()?;
@@ -100,5 +100,5 @@ fn toxic(world: &World, lossy: bool) -> Toxic {
     let side = if world.chance(50) { Side::Client } else { Side::Backend };
     let toxic = Toxic::new(fault).towards(side).toxicity(world.roll(5) as f64 / 4.0);
     let toxic = if world.chance(30) { toxic.after_bytes(world.roll(2000) as u64) } else { toxic };
-    if world.chance(10) { toxic.on_connection(world.roll(30) as u64) } else { toxic }
+    if world.chance(10) { toxic.on_connection(1 + world.roll(30) as u64) } else { toxic }
 }

@@ -8,6 +8,8 @@ use std::time::{Duration, Instant};
 
 /// Chunks that are held at most: a line has a length, and who sends more into it has to wait.
 const MOST: usize = 1024;
+/// The same in bytes; the last chunk may go beyond it.
+const MOST_BYTES: usize = 4 << 20;
 
 /// A chunk this small is copied out of its buffer, which may be a hundred times as long.
 const SMALL: usize = 4 << 10;
@@ -21,27 +23,31 @@ struct Held {
 /// Whatever is held when the settings change is held by the new ones, counted from when it came.
 pub(in super::super) async fn play(stage: &mut Stage) -> Played {
     let mut held: VecDeque<Held> = VecDeque::new();
-    let mut end = None;
+    let (mut end, mut bytes) = (None, 0);
     loop {
-        let due = held.front().map(|first| first.arrived + delay(stage, first.offset));
+        let due = held.front().map(|first| Stage::after(first.arrived, delay(stage, first.offset)));
         let happens = match (due, end.take()) {
             (None, Some(end)) => return Err(stage.end(end).await),
             (due, Some(ended)) => {
                 end = Some(ended);
-                stage.wait_until(due).await?
+                stage.wait_until(due.flatten()).await?
             }
-            (due, None) if held.len() < MOST => stage.next_until(due).await?,
-            (due, None) => stage.wait_until(due).await?,
+            (due, None) if held.len() < MOST && bytes < MOST_BYTES => {
+                stage.next_until(due.flatten()).await?
+            }
+            (due, None) => stage.wait_until(due.flatten()).await?,
         };
         match happens {
             Next::Chunk(chunk) => {
                 let (offset, arrived) = (stage.offset_of(&chunk), stage.now());
                 let small = chunk.len() < SMALL;
                 let chunk = if small { Chunk::from(chunk.to_vec()) } else { chunk };
+                bytes += chunk.len();
                 held.push_back(Held { chunk, offset, arrived });
             }
             Next::Time => {
                 if let Some(first) = held.pop_front() {
+                    bytes -= first.chunk.len();
                     stage.pass(first.chunk).await?;
                 }
             }

@@ -9,8 +9,8 @@ pub(in super::super) async fn play(stage: &mut Stage, met: bool) -> Played {
     let end = if met { None } else { first(stage).await? };
     let began = stage.now();
     loop {
-        let due = began + timeout(stage);
-        match stage.wait_until(Some(due)).await? {
+        let due = Stage::after(began, timeout(stage));
+        match stage.wait_until(due).await? {
             Next::Time => return Err(stage.reset()),
             Next::Leave => {
                 return Err(match end {

@@ -15,14 +15,15 @@ pub(in super::super) async fn play(stage: &mut Stage) -> Played {
             Next::Chunk(mut chunk) => {
                 while !chunk.is_empty() {
                     if stage.offset() >= end_of_piece {
-                        end_of_piece = stage.offset() + length(stage, stage.offset());
+                        let length = length(stage, stage.offset());
+                        end_of_piece = stage.offset().saturating_add(length);
                     }
                     let piece = split(&mut chunk, end_of_piece - stage.offset());
                     stage.pass(piece).await?;
                     // The writer puts what has gathered into one write, so it is given its turn first.
                     yield_now().await;
-                    let due = stage.now() + delay(stage);
-                    if let Next::Leave = stage.wait_until(Some(due)).await? {
+                    let due = Stage::after(stage.now(), delay(stage));
+                    if let Next::Leave = stage.wait_until(due).await? {
                         if !chunk.is_empty() {
                             stage.pass(chunk).await?;
                         }

@@ -15,8 +15,8 @@ pub(in super::super) async fn play(stage: &mut Stage) -> Played {
     };
     let ended = stage.now();
     loop {
-        let due = ended + delay(stage);
-        if let Next::Time | Next::Leave = stage.wait_until(Some(due)).await? {
+        let due = Stage::after(ended, delay(stage));
+        if let Next::Time | Next::Leave = stage.wait_until(due).await? {
             return Err(stage.end(end).await);
         }
     }

@@ -7,7 +7,7 @@ use std::time::Duration;
 pub(in super::super) async fn play(stage: &mut Stage) -> Played {
     let mut began = stage.now();
     loop {
-        let due = timeout(stage).map(|timeout| began + timeout);
+        let due = timeout(stage).and_then(|timeout| Stage::after(began, timeout));
         match stage.next_until(due).await? {
             Next::Chunk(dropped) => drop(dropped),
             Next::Changed => began = stage.now(),
