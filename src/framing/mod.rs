@@ -22,9 +22,13 @@
 //! assert_eq!((piece.bytes, piece.ends), (7, true));
 //! ```
 
+#[cfg(feature = "http")]
+mod http;
 mod line;
 mod resp;
 
+#[cfg(feature = "http")]
+pub use http::Http;
 pub use line::Line;
 pub use resp::Resp;
 
@@ -132,7 +136,8 @@ impl<T> Piece<T> {
 }
 
 /// A frame that is not longer than this is given in one piece. A longer one is given in pieces as soon as its meaning is
-/// known, so that nobody has to hold it. Which of the two depends on its length alone, not on how it came.
+/// known, so that nobody has to hold it. Which of the two depends on its length alone, not on how it came. A frame whose
+/// beginning does not tell its length, or whose beginning is awaited before the rest is sent, is given in pieces as well.
 pub const WHOLE: usize = 16 << 10;
 
 /// What a request means for the trunk.
