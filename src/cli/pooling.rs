@@ -4,6 +4,8 @@ use super::Failure;
 use super::flags::Flags;
 use std::time::Duration;
 use trunkline::PoolConfig;
+#[cfg(feature = "http")]
+use trunkline::framing::Http;
 use trunkline::framing::{Framing, Line, Resp};
 use trunkline::units::show_duration;
 
@@ -27,7 +29,7 @@ pub(crate) fn mode(text: &str) -> Result<Mode, String> {
 /// A framing, and how its trunks are shared.
 pub(crate) type Pooling = (Box<dyn Framing>, PoolConfig);
 
-const NAMES: &str = "line, resp";
+const NAMES: &str = if cfg!(feature = "http") { "line, resp, http" } else { "line, resp" };
 
 impl Flags {
     /// What clients share and how, if they share anything.
@@ -98,6 +100,13 @@ impl Flags {
                 let max_frame = self.max_frame.unwrap_or(default.max_frame);
                 Ok(Box::new(Resp { max_frame }))
             }
+            #[cfg(feature = "http")]
+            "http" => match self.max_frame {
+                None => Ok(Box::new(Http::default())),
+                Some(_) => Err(Failure::Usage(
+                    "--max-frame is not for http, whose bodies have no limit; remove it".into(),
+                )),
+            },
             _ => Err(Failure::Usage(format!("{name:?} is not a framing; use {NAMES}"))),
         }
     }

@@ -135,6 +135,12 @@ impl Reading {
                 }
                 None => None,
             };
+            if piece.begins.is_none() && way != Some(Way::Drop) && self.is_answered() {
+                // Before it had the whole request. Neither side can tell what is a part of what from here on.
+                self.settle().await?;
+                self.lease = None;
+                return Ok(());
+            }
             if let Some(Way::Forward { .. }) = way
                 && !self.forward(chunk, owed).await
             {
@@ -298,6 +304,11 @@ impl Reading {
             busy,
         );
         Ok((Way::Forward { exclusive }, Some(owed)))
+    }
+
+    /// Whether what was owed has come, if anything was.
+    fn is_answered(&self) -> bool {
+        self.busy.as_ref().is_some_and(|busy| busy.sender.upgrade().is_none())
     }
 
     fn pin(&mut self, why: &'static str) {

@@ -297,3 +297,137 @@ fn every_address_is_every_address_of_both_kinds() {
         }
     });
 }
+
+#[test]
+fn a_cut_does_not_wait_for_the_other_direction_nor_for_a_peer_that_does_not_read() {
+    block_on(async {
+        for cut in [RESET, Fault::Timeout { timeout: Duration::from_millis(1) }] {
+            let stall = trunkline::testing::behaviours::Stall::new();
+            let backend = FakeBackend::stall(&stall).listen();
+            let faults = Faults::start(10);
+            let proxy = faults.proxy("p", backend.address()).await.expect("a free port");
+            let held =
+                Toxic::new(Fault::Bandwidth { rate: 0 }).towards(Side::Backend).after_bytes(1);
+            faults.add("p", held).await.expect("it is new");
+            let mut client = FakeClient::connect(proxy.listen).await;
+            client.send(&[b'x'; 20_000]).await;
+            faults
+                .add("p", Toxic::new(cut).towards(Side::Backend).named("cut"))
+                .await
+                .expect("new");
+            // What the first toxic holds never comes to the second: only its own time, or its being taken out, ends it.
+            faults.remove("p", "bandwidth_upstream").await.expect("it is there");
+            let seen = client.recv_to_end().await;
+            assert_eq!(seen.ending == Ending::Fin, cut != RESET, "{cut:?}: {seen:?}");
+        }
+    });
+}
+
+#[test]
+fn a_proxy_whose_new_place_cannot_be_had_goes_on_as_it_was() {
+    block_on(async {
+        let (faults, backend, listen) = echo(11).await;
+        let mut client = FakeClient::connect(listen.clone()).await;
+        talks(&mut client).await;
+        let itself = Changes { backend: Some(listen.clone()), ..Changes::default() };
+        assert!(matches!(faults.update("echo", itself).await, Err(Refused::Invalid(_))));
+        talks(&mut client).await;
+        // The same port of every address: the old one has to go first, and it can.
+        let port = listen.port().expect("a port");
+        let wide = SocketAddr::from(([0, 0, 0, 0], port)).into();
+        let wide = Changes { listen: Some(wide), ..Changes::default() };
+        faults.update("echo", wide).await.expect("its own port");
+        talks(&mut FakeClient::connect(SocketAddr::from(([127, 0, 0, 1], port))).await).await;
+        drop(backend);
+    });
+}
+
+#[test]
+fn a_reset_reaches_all_and_names_the_one_that_it_cannot_enable() {
+    block_on(async {
+        let faults = Faults::start(12);
+        let backend = FakeBackend::echo().listen();
+        for name in ["a", "b", "c"] {
+            faults.proxy(name, backend.address()).await.expect("a free port");
+            faults.add(name, slow(FOR_EVER)).await.expect("it is new");
+        }
+        let off = Changes { enabled: Some(false), ..Changes::default() };
+        let b = faults.update("b", off).await.expect("it is there");
+        let taken = FakeBackend::echo().listen_at(b.listen);
+        assert!(matches!(faults.reset().await, Err(Refused::Failed(_))));
+        assert!(faults.list().await.iter().all(|proxy| proxy.toxics.is_empty()));
+        drop(taken);
+    });
+}
+
+#[test]
+fn a_connection_that_lived_through_a_reset_is_not_the_first_of_the_new_count() {
+    block_on(async {
+        let (faults, _backend, listen) = echo(13).await;
+        let mut old = FakeClient::connect(listen.clone()).await;
+        talks(&mut old).await;
+        faults.reset().await.expect("nothing is in its way");
+        faults.add("echo", Toxic::new(RESET).on_connection(1)).await.expect("it is new");
+        talks(&mut old).await;
+        let mut new = FakeClient::connect(listen).await;
+        new.send(b"hello").await;
+        assert!(new.recv_to_end().await.ending.is_reset());
+    });
+}
+
+#[test]
+fn ports_are_free_once_it_has_stopped() {
+    block_on(async {
+        let backend = FakeBackend::echo().listen();
+        let mut listen = local();
+        for seed in 0..20 {
+            let faults = Faults::start(seed);
+            let new = New {
+                name: "p".into(),
+                listen: listen.clone(),
+                backend: backend.endpoint().clone(),
+                enabled: true,
+            };
+            listen = faults.create(new).await.expect("the port is free").listen;
+            talks(&mut FakeClient::connect(listen.clone()).await).await;
+            faults.stop().await;
+        }
+    });
+}
+
+#[test]
+fn a_time_too_long_for_any_clock_is_never_and_a_panic_is_nobody_elses() {
+    block_on(async {
+        let (faults, _backend, listen) = echo(14).await;
+        for fault in [
+            Fault::SlowClose { delay: Duration::MAX },
+            Fault::ResetPeer { timeout: Duration::MAX },
+            Fault::Timeout { timeout: Duration::MAX },
+            Fault::Latency { latency: Duration::MAX, jitter: Duration::MAX },
+            Fault::Slicer {
+                average_size: u64::MAX,
+                size_variation: u64::MAX,
+                delay: Duration::MAX,
+            },
+        ] {
+            let mut client = FakeClient::connect(listen.clone()).await;
+            talks(&mut client).await;
+            let toxic = Toxic::new(fault);
+            let name = toxic.name.clone();
+            faults.add("echo", toxic).await.expect("it is new");
+            client.send(b"hello").await;
+            let panics = |_: &Toxic| -> Result<Toxic, String> { panic!("on purpose") };
+            assert!(faults.edit("echo", &name, panics).await.is_err());
+            let other = |old: &Toxic| Ok(Toxic { fault: Fault::Noop, ..old.clone() });
+            assert!(matches!(faults.edit("echo", &name, other).await, Err(Refused::Invalid(_))));
+            faults.remove("echo", &name).await.expect("it is there");
+            if !matches!(fault, Fault::Timeout { .. }) {
+                assert_eq!(client.recv_exact(5).await, b"hello", "{fault:?}");
+            }
+        }
+        let nameless = Toxic::new(RESET).named("");
+        assert!(faults.add("echo", nameless).await.is_err());
+        assert!(faults.add("echo", Toxic::new(RESET).toxicity(f64::NAN)).await.is_err());
+        assert!(faults.add("echo", Toxic::new(RESET).on_connection(0)).await.is_err());
+    });
+}
