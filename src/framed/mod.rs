@@ -61,6 +61,8 @@ pub(crate) enum Outcome {
     Broken,
     /// The client is to be closed behind it.
     Last,
+    /// The trunk is of no use behind it.
+    Retired,
     /// From here on bytes go through as they are.
     Tunnels,
 }

@@ -112,10 +112,15 @@ impl Reading {
             if reply.last {
                 due.tell(Outcome::Last);
             }
+            let retired = reply.pops && !reply.reusable;
+            if retired {
+                // Before it is crossed off: nobody else must be given this trunk.
+                due.tell(Outcome::Retired);
+            }
             if due.count == Some(0) {
                 self.due = None;
             }
-            if !reply.reusable && reply.pops {
+            if retired {
                 break Some(Exit::Finished);
             }
         };

@@ -38,6 +38,7 @@ pub(crate) async fn read_requests(
         busy: None,
         pinned: None,
         last: false,
+        retired: false,
         budget: Budget::default(),
     };
     match reading.run().await {
@@ -66,6 +67,8 @@ struct Reading {
     pinned: Option<&'static str>,
     /// The client is closed behind the replies that it awaits.
     last: bool,
+    /// The trunk of the lease is of no use any more.
+    retired: bool,
     budget: Budget,
 }
 
@@ -236,6 +239,7 @@ impl Reading {
         match outcome {
             None => return Ok(true),
             Some(Outcome::Last) => self.last = true,
+            Some(Outcome::Retired) => self.retired = true,
             Some(Outcome::Broken) => {
                 self.lease = None;
                 return Err(cut("a reply was lost"));
@@ -263,10 +267,10 @@ impl Reading {
             self.answer(answer.clone()).await?;
             return Ok((Way::Drop, None));
         }
-        if self.lease.as_ref().is_none_or(Lease::is_over) {
+        if self.retired || self.lease.as_ref().is_none_or(Lease::is_over) {
             // What the old one owed was told to the client as an error, which comes first.
             self.settle().await?;
-            self.lease = None;
+            (self.lease, self.retired) = (None, false);
             match self.pool.lease().await {
                 Ok(lease) => self.lease = Some(lease),
                 Err(trouble) => {
@@ -355,17 +359,16 @@ impl Reading {
 
     /// Nothing is owed: the trunk may serve somebody else, unless the client is pinned to it.
     async fn give_back(&mut self) {
-        if self.pinned.is_none()
-            && let Some(lease) = self.lease.take()
-        {
-            self.pool.give_back(lease).await;
+        if self.pinned.is_none() {
+            self.let_go().await;
         }
     }
 
     /// The client is done with it. A trunk to which it was pinned is closed, for it holds what the client left there.
     async fn let_go(&mut self) {
         if let Some(lease) = self.lease.take() {
-            if self.pinned.take().is_some() {
+            let retired = std::mem::take(&mut self.retired);
+            if self.pinned.take().is_some() || retired {
                 // Gone: it has ended before.
                 let _ = lease.send(Message::Fin).await;
             } else {
