@@ -14,6 +14,8 @@ mod folder;
 mod nginx;
 #[path = "servers/postgres.rs"]
 mod postgres;
+#[path = "servers/pool.rs"]
+mod pool;
 #[path = "servers/program.rs"]
 mod program;
 #[path = "servers/redis.rs"]
@@ -45,6 +47,17 @@ const TESTS: &[Entry] = &[
     ("redis::published", redis::published, &["redis-server", "redis-cli"]),
     ("redis::unix_socket", redis::unix_socket, &["redis-server", "redis-cli"]),
     ("redis::benchmark", redis::benchmark, &["redis-server", "redis-benchmark"]),
+    ("pool::redis", pool::redis, &["redis-server", "redis-cli"]),
+    (
+        "pool::redis_benchmark",
+        pool::redis_benchmark,
+        &["redis-server", "redis-cli", "redis-benchmark"],
+    ),
+    ("pool::redis_published", pool::redis_published, &["redis-server", "redis-cli"]),
+    #[cfg(feature = "http")]
+    ("pool::http", pool::http, &["nginx", "curl"]),
+    #[cfg(feature = "http")]
+    ("pool::http_load", pool::http_load, &["nginx", "wrk"]),
     ("nginx::download", nginx::download, &["nginx", "curl"]),
     ("nginx::upload", nginx::upload, &["nginx", "curl"]),
     ("nginx::half_closed", nginx::half_closed, &["nginx", "nc"]),
@@ -163,10 +176,19 @@ struct Proxy {
 
 impl Proxy {
     fn before(backend: &str) -> Proxy {
+        Proxy::with(backend, &[])
+    }
+
+    /// Its clients share trunks.
+    fn pooling(framing: &str, backend: &str) -> Proxy {
+        Proxy::with(backend, &["--mode", "pool", "--framing", framing, "--queue-timeout", "30s"])
+    }
+
+    fn with(backend: &str, more: &[&str]) -> Proxy {
         // A busy machine is no reason to give a backend up, nor a failed test to wait for its clients. More connections
         // than the machine allows open files for would be warned of.
         let flags = ["--connect-timeout", "30s", "--drain-timeout", "5s", "--max-conn", "100"];
-        let binary = Binary::start(&[&["--backend", backend], &flags[..]].concat());
+        let binary = Binary::start(&[&["--backend", backend], &flags[..], more].concat());
         let port = binary.address().port();
         Proxy { binary, port }
     }

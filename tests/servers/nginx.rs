@@ -2,7 +2,7 @@
 
 use super::*;
 
-fn server() -> Server {
+pub(crate) fn server() -> Server {
     // Its notice of the event method comes after it has bound its port.
     Server::start("event method", |port, folder| {
         let place = folder.display();
@@ -33,7 +33,7 @@ fn server() -> Server {
     })
 }
 
-fn curl(proxy: &Proxy, path: &str) -> Command {
+pub(crate) fn curl(proxy: &Proxy, path: &str) -> Command {
     let mut command = program("curl");
     // -q: not with the settings of whoever runs this.
     command.args(["-q", "--silent", "--show-error", "--fail", "--noproxy", "*"]);
@@ -82,6 +82,12 @@ pub(crate) fn half_closed() {
 pub(crate) fn load() {
     let server = server();
     let proxy = Proxy::before(&server.address());
+    load_through(&proxy);
+    // wrk leaves when its time is up. Replies are on their way to it then, which its kernel answers with a reset.
+    proxy.stop().clean_or_left_by_the_client();
+}
+
+pub(crate) fn load_through(proxy: &Proxy) {
     let mut wrk = program("wrk");
     wrk.args(["--threads", "1", "--connections", "20", "--duration", "1s"]);
     wrk.arg(format!("http://127.0.0.1:{}/small", proxy.port));
@@ -89,6 +95,4 @@ pub(crate) fn load() {
     assert!(said.contains("requests in"), "wrk said: {said}");
     assert!(!said.contains("Socket errors"), "wrk said: {said}");
     assert!(!said.contains("Non-2xx"), "wrk said: {said}");
-    // wrk leaves when its time is up. Replies are on their way to it then, which its kernel answers with a reset.
-    proxy.stop().clean_or_left_by_the_client();
 }

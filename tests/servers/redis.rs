@@ -2,7 +2,7 @@
 
 use super::*;
 
-fn server() -> Server {
+pub(crate) fn server() -> Server {
     Server::start("ready to accept connections", |port, folder| {
         let mut command = program("redis-server");
         command.args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--save", ""]);
