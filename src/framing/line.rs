@@ -1,9 +1,7 @@
 //! A frame is a line: bytes up to a LF, which belongs to it, as does a CR before it.
 
-use super::{
-    Action, Binding, Count, Framing, Malformed, Piece, Replies, Reply, Request, Requests, Shape,
-    Trouble,
-};
+use super::plain::{Marked, Plain};
+use super::{Framing, Replies, Requests, Shape, Trouble};
 
 /// One line, one request; one line, one reply.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -24,11 +22,11 @@ impl Framing for Line {
     }
 
     fn requests(&self) -> Box<dyn Requests> {
-        Box::new(Lines { max_frame: self.max_frame, seen: 0 })
+        Box::new(Plain(Marked::new(b"\n", self.max_frame)))
     }
 
     fn replies(&self) -> Box<dyn Replies> {
-        Box::new(Lines { max_frame: self.max_frame, seen: 0 })
+        Box::new(Plain(Marked::new(b"\n", self.max_frame)))
     }
 
     fn error(&self, _: Trouble, _: Shape) -> Vec<u8> {
@@ -40,63 +38,9 @@ impl Framing for Line {
     }
 }
 
-/// Both directions alike.
-struct Lines {
-    max_frame: usize,
-    /// Bytes that were searched already.
-    seen: usize,
-}
-
-impl Lines {
-    /// The length of the line at the beginning of `bytes`, once it is complete.
-    fn line(&mut self, bytes: &[u8]) -> Result<Option<usize>, Malformed> {
-        let searched = self.seen.min(bytes.len());
-        let found = bytes[searched..].iter().position(|byte| *byte == b'\n');
-        let length = found.map(|place| searched + place + 1);
-        if length.unwrap_or(bytes.len()) > self.max_frame {
-            let most = self.max_frame;
-            return Err(Malformed::new(format!("a line is longer than {most} bytes")));
-        }
-        self.seen = if length.is_some() { 0 } else { bytes.len() };
-        Ok(length)
-    }
-}
-
-impl Requests for Lines {
-    fn next(&mut self, bytes: &[u8]) -> Result<Option<Piece<Request>>, Malformed> {
-        let whole = |bytes| Piece::whole(bytes, plain());
-        Ok(self.line(bytes)?.map(whole))
-    }
-}
-
-impl Replies for Lines {
-    fn next(
-        &mut self,
-        bytes: &[u8],
-        due: Option<Shape>,
-    ) -> Result<Option<Piece<Reply>>, Malformed> {
-        if due.is_none() && !bytes.is_empty() {
-            return Err(Malformed::new("a line came that nobody asked for"));
-        }
-        let whole = |bytes| Piece::whole(bytes, Reply::PLAIN);
-        Ok(self.line(bytes)?.map(whole))
-    }
-}
-
-/// A request of which nothing is known but where it ends.
-pub(super) fn plain() -> Request {
-    Request {
-        action: Action::Forward,
-        replies: Count::Exactly(1),
-        shape: Shape::default(),
-        binding: Binding::Shared,
-        idempotent: false,
-        last: false,
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use super::super::Reply;
     use super::super::splits::{every_split, replies, requests};
     use super::*;
 
@@ -129,7 +73,7 @@ mod tests {
         assert_eq!(read.frames, [(b"one\n".to_vec(), Reply::PLAIN)]);
         assert_eq!(
             read.error.map(|error| error.why).as_deref(),
-            Some("a line came that nobody asked for")
+            Some("something came that nobody asked for")
         );
     }
 }

@@ -22,14 +22,21 @@
 //! assert_eq!((piece.bytes, piece.ends), (7, true));
 //! ```
 
+mod line;
+mod eof;
+mod length;
 #[cfg(feature = "http")]
 mod http;
-mod line;
+mod memcached;
 mod resp;
+mod plain;
 
+pub use eof::Eof;
 #[cfg(feature = "http")]
 pub use http::Http;
+pub use length::{Length, LengthType};
 pub use line::Line;
+pub use memcached::Memcached;
 pub use resp::Resp;
 
 use std::fmt;
