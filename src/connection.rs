@@ -50,7 +50,9 @@ use crate::{
     Boxed, By, ConnId, Ended, Endpoint, Phase, Side, backend_reader, backend_writer, client_reader,
     client_writer, directory,
 };
+use async_channel::Sender;
 use futures_lite::future::pending;
+use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -94,6 +96,7 @@ impl Connection {
             blamed: None,
             undelivered: 0,
             grace: None,
+            undisturbed: None,
         };
         // A panic (of a callback, say) must not keep on_close and the directory from hearing of the end.
         let carried = actor::guard(NAME, Some(course.conn), course.carry(self.socket)).await;
@@ -128,6 +131,8 @@ struct Course {
     undelivered: usize,
     /// How long what is left may still take, once the connection was cut.
     grace: Option<Boxed<'static, ()>>,
+    /// Dropped when the proxy is told to stop; a client_reader that looks at requests waits for that.
+    undisturbed: Option<Sender<Infallible>>,
 }
 
 /// How long a connection that was cut may take to deliver what it has. A peer that does not read must not put off a fault.
@@ -205,12 +210,17 @@ impl Course {
         self.gauges.connected();
         let route = Arc::clone(&self.route);
         let (to_client, replies) = mailbox(route.config.limits.mailbox);
+        let (undisturbed, drain) = async_channel::bounded(1);
+        if !self.draining {
+            self.undisturbed = Some(undisturbed);
+        }
         let mut crew = Crew::default();
         let reader = framed::read_requests(
             client_reader::NAME,
             Arc::clone(&client),
             to_client,
             pool,
+            drain,
             self.post(),
         );
         crew.start(&route, self.conn, Role::ClientReader, reader);
@@ -408,7 +418,10 @@ impl Course {
                 }
             };
             match race(self.mailbox.recv(), race(crew.next(), late)).await {
-                Either::A(Some(Message::Drain)) => self.draining = true,
+                Either::A(Some(Message::Drain)) => {
+                    self.draining = true;
+                    self.undisturbed = None;
+                }
                 Either::A(Some(Message::End { by, cause })) => return Event::Order(by, cause),
                 Either::A(None) => return Event::Order(By::Proxy, "the proxy was dropped"),
                 Either::B(Either::A((role, exit))) => return Event::Exit(role, exit),
@@ -760,6 +773,7 @@ mod tests {
                 blamed: None,
                 undelivered: 0,
                 grace: None,
+                undisturbed: None,
             };
             course.blame(By::Peer(Side::Client), "first");
             course.blame(second, "second");

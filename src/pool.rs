@@ -46,6 +46,11 @@ impl Lease {
     pub(crate) fn is_over(&self) -> bool {
         self.0.address.is_closed()
     }
+
+    /// Waits for that.
+    pub(crate) async fn ended(&self) {
+        self.0.address.closed().await;
+    }
 }
 
 /// Settings of a pool of trunks.
@@ -150,7 +155,7 @@ struct State {
     route: Arc<Route>,
     /// The one used last is used first, so that the others can grow old.
     idle: Vec<(Instant, Lease)>,
-    /// Trunks that have not ended, idle or not.
+    /// Trunks that have not ended, idle or not, and those that are being dialled: `Down` may come before `Dialed`.
     alive: usize,
     dialing: usize,
     next_id: u64,
@@ -171,7 +176,7 @@ impl State {
         loop {
             match race(mailbox.recv(), tick.as_mut()).await {
                 Either::A(Some(message)) => self.take(message),
-                Either::A(None) => return,
+                Either::A(None) => return self.close(),
                 Either::B(()) => {
                     self.close_old(runtime.now());
                     tick = runtime.sleep(self.route.config.tick);
@@ -186,12 +191,12 @@ impl State {
             Message::Back(lease) => self.free(lease),
             Message::Dialed(Ok(trunk)) => {
                 self.dialing -= 1;
-                self.alive += 1;
                 (self.failures, self.rest_until) = (0, None);
                 self.free(Lease(trunk));
             }
             Message::Dialed(Err(cause)) => {
                 self.dialing -= 1;
+                self.alive -= 1;
                 self.failed(&cause);
             }
             Message::Down => {
@@ -227,7 +232,8 @@ impl State {
     /// A trunk that the next one in the queue may have, or else nobody.
     fn free(&mut self, mut lease: Lease) {
         if lease.is_over() {
-            return;
+            // Its `Down` may have come before it.
+            return self.dial();
         }
         while let Some(reply) = self.waiting.pop_front() {
             match grant(&reply, Ok(lease)) {
@@ -245,7 +251,7 @@ impl State {
         let rest = Self::REST * 2_u32.saturating_pow(self.failures.min(10));
         self.failures += 1;
         self.rest_until = Some(self.route.runtime.now() + rest.min(Self::LONGEST_REST));
-        if self.alive == 0 && self.dialing == 0 {
+        if self.alive == 0 {
             for reply in self.waiting.drain(..) {
                 grant(&reply, Err(Trouble::NoBackend));
             }
@@ -254,8 +260,8 @@ impl State {
 
     /// Dials for those who wait: never more than there are, and never more trunks than are allowed.
     fn dial(&mut self) {
-        while self.dialing < self.waiting.len() && self.alive + self.dialing < self.config.trunks {
-            self.dialing += 1;
+        while self.dialing < self.waiting.len() && self.alive < self.config.trunks {
+            (self.dialing, self.alive) = (self.dialing + 1, self.alive + 1);
             let (id, address) = (self.next_id, self.address.clone());
             self.next_id += 1;
             let (framing, route) = (Arc::clone(&self.framing), Arc::clone(&self.route));
@@ -273,6 +279,14 @@ impl State {
         }
     }
 
+    /// The proxy stops: the trunks that nobody uses end cleanly.
+    fn close(self) {
+        for (_, lease) in self.idle {
+            // Nobody uses it, so there is room; Gone: it has just ended.
+            let _ = lease.0.address.try_send(ToTrunk::Fin { owed: false });
+        }
+    }
+
     fn close_old(&mut self, now: Instant) {
         let old = |since: Instant| now.saturating_duration_since(since) >= self.config.trunk_idle;
         let (old, young) = std::mem::take(&mut self.idle)
@@ -283,7 +297,7 @@ impl State {
         let old: Vec<(Instant, Lease)> = old;
         for (_, lease) in old {
             // Nobody uses it, so there is room; Gone: it has just ended.
-            let _ = lease.0.address.try_send(ToTrunk::Fin);
+            let _ = lease.0.address.try_send(ToTrunk::Fin { owed: false });
         }
     }
 }

@@ -17,17 +17,22 @@
 //!    whoever waits in its mailbox is told. The end is clean.
 //! 4. **Lost on reading**, or not understood. The same, but the backend is reset.
 //! 5. **Lost on writing.** The backend_reader goes on: what the backend had sent, an error above all, is passed on first.
-//! 6. **Nothing comes for too long** though something is owed, **a panic**: both are cancelled, and the backend is reset.
+//! 6. **A panic**, or a backend that does not read while nobody has the trunk any more: both are cancelled, and the backend
+//!    is reset.
+//!
+//! A backend that does not answer is ended by the deadline of the client that waits for it.
 
 use crate::actor;
-use crate::framed::{Message, Owed, read_replies, write_requests};
+use crate::framed::{Message, Owed, Written, read_replies, write_requests};
 use crate::framing::Framing;
 use crate::mailbox::{Address, Mailbox, WeakAddress, mailbox};
 use crate::proxy::Route;
-use crate::runtime::timeout;
+use crate::runtime::{Either, race, timeout};
 use crate::socket::Socket;
 use crate::tunnel::Exit;
 use crate::{Endpoint, backend_reader, backend_writer, pool};
+use async_channel::{Receiver, Sender};
+use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -42,6 +47,8 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// The way to a trunk. Whoever holds the last one has it in his hand: dropped, the trunk is reset.
 pub(crate) struct Trunk {
     pub(crate) address: Address<Message>,
+    /// Never sent on; closes when nobody has the trunk any more, though its backend_writer may be stuck.
+    _held: Sender<Infallible>,
 }
 
 struct Supervisor {
@@ -49,6 +56,7 @@ struct Supervisor {
     backend: Endpoint,
     socket: Arc<dyn Socket>,
     requests: Mailbox<Message>,
+    held: Receiver<Infallible>,
     framing: Arc<dyn Framing>,
     pool: WeakAddress<pool::Message>,
     route: Arc<Route>,
@@ -66,35 +74,48 @@ pub(crate) fn start(
     let (address, requests) = mailbox(route.config.limits.mailbox);
     let route = Arc::clone(route);
     let runtime = Arc::clone(&route.runtime);
-    let supervisor = Supervisor { id, backend, socket, requests, framing, pool, route };
+    let (holding, held) = async_channel::bounded(1);
+    let supervisor = Supervisor { id, backend, socket, requests, held, framing, pool, route };
     actor::spawn(&*runtime, NAME, None, supervisor.run()).detach();
-    Trunk { address }
+    Trunk { address, _held: holding }
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Role {
-    Writer,
-    Reader,
+enum Ended {
+    Writer(Written),
+    Reader(Exit),
 }
 
 impl Supervisor {
     async fn run(self) {
-        let Supervisor { id, backend, socket, requests, framing, pool, route } = self;
+        let Supervisor { id, backend, socket, requests, held, framing, pool, route } = self;
         let runtime = &*route.runtime;
         log::debug!(actor = NAME, trunk = id, backend:% = backend; "connected");
         let (expected, owed) = mailbox::<Owed>(OWED);
         let writer = write_requests(backend_writer::NAME, requests, expected, Arc::clone(&socket));
         let reader =
             read_replies(backend_reader::NAME, owed, Arc::clone(&socket), framing.replies());
+        let writer = async { Ended::Writer(writer.await) };
+        let reader = async { Ended::Reader(reader.await) };
         let mut crew = vec![
-            (Role::Writer, actor::spawn(runtime, backend_writer::NAME, None, writer)),
-            (Role::Reader, actor::spawn(runtime, backend_reader::NAME, None, reader)),
+            ((), actor::spawn(runtime, backend_writer::NAME, None, writer)),
+            ((), actor::spawn(runtime, backend_reader::NAME, None, reader)),
         ];
-        let clean = match actor::first(&mut crew).await {
-            (Role::Reader, Ok(Exit::Finished)) => true,
-            (Role::Writer, Ok(Exit::Finished | Exit::Failed(_))) => {
+        let first = match race(actor::first(&mut crew), held.recv()).await {
+            Either::A(((), first)) => Some(first),
+            // The writer hears of it too, unless its backend does not read.
+            Either::B(_) => {
+                timeout(runtime, PATIENCE, actor::first(&mut crew)).await.map(|((), first)| first)
+            }
+        };
+        let clean = match first {
+            Some(Ok(Ended::Reader(Exit::Finished))) => true,
+            // What is owed is worth any time, and whoever it is owed to may end it by leaving.
+            Some(Ok(Ended::Writer(Written::Fin { owed: true }))) => {
+                matches!(actor::first(&mut crew).await.1, Ok(Ended::Reader(Exit::Finished)))
+            }
+            Some(Ok(Ended::Writer(Written::Fin { owed: false } | Written::Failed))) => {
                 let rest = timeout(runtime, PATIENCE, actor::first(&mut crew)).await;
-                matches!(rest, Some((_, Ok(Exit::Finished))))
+                matches!(rest, Some((_, Ok(Ended::Reader(Exit::Finished)))))
             }
             _ => false,
         };

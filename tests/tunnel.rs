@@ -6,7 +6,7 @@ mod faults; // what an embedder is told, and in which order
 mod client_side; // each behaviour of a client
 mod backend_side; // each behaviour of a backend
 mod pairs; // every behaviour against every other
-mod pool; // clients that share trunks
+mod pool;
 mod room; // how many connections, and how many bytes
 mod stop; // drain, abort, orders, deadlines
 

@@ -16,7 +16,7 @@ mod write_requests;
 
 pub(crate) use read_replies::read_replies;
 pub(crate) use read_requests::read_requests;
-pub(crate) use write_requests::write_requests;
+pub(crate) use write_requests::{Written, write_requests};
 
 use crate::framing::{Framing, Shape, Trouble};
 use crate::mailbox::{Address, NotLeft};
@@ -24,12 +24,16 @@ use crate::socket::Chunk;
 use crate::tunnel;
 use async_channel::Sender;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 
 /// From a client_reader to the backend_writer of a trunk.
 pub(crate) enum Message {
     Piece(Piece),
-    /// Nothing follows, and nothing is owed but what comes anyway: the trunk is to end cleanly.
-    Fin,
+    /// Nothing follows: the trunk is to end cleanly, once the backend ends too, for which it has little time unless
+    /// something is owed.
+    Fin {
+        owed: bool,
+    },
 }
 
 /// A part of a request.
@@ -48,6 +52,8 @@ pub(crate) struct Owed {
     pub(crate) framing: Arc<dyn Framing>,
     /// The client_reader's end of it closes when nothing is owed any more.
     pub(crate) busy: Sender<Outcome>,
+    /// A reply of the same client on the same trunk was broken off: what follows would be taken for the rest of it.
+    broken: Arc<AtomicBool>,
     /// A part of a reply has been passed on.
     begun: bool,
     /// Why the replies will not come, if they do not.
@@ -63,6 +69,8 @@ pub(crate) enum Outcome {
     Last,
     /// The trunk is of no use behind it.
     Retired,
+    /// Something has come behind it already: the trunk is for nobody else.
+    Doubtful,
     /// From here on bytes go through as they are.
     Tunnels,
 }
@@ -74,9 +82,10 @@ impl Owed {
         count: Option<u32>,
         framing: Arc<dyn Framing>,
         busy: Sender<Outcome>,
+        broken: Arc<AtomicBool>,
     ) -> Owed {
         let trouble = Trouble::BackendLost;
-        Owed { reply_to, shape, count, framing, busy, begun: false, trouble }
+        Owed { reply_to, shape, count, framing, busy, broken, begun: false, trouble }
     }
 
     fn tell(&self, outcome: Outcome) {
@@ -86,34 +95,39 @@ impl Owed {
 }
 
 impl Drop for Owed {
-    /// Every request ends in exactly one reply or one error.
+    /// Every request ends in exactly one reply or one error, or the client is cut off.
     fn drop(&mut self) {
-        match self.count {
-            Some(0) => {}
-            Some(1) if !self.begun => {
-                let error = self.framing.error(self.trouble, self.shape);
-                let told = !error.is_empty()
-                    && match self.reply_to.try_send(tunnel::Message::Chunk(error.into())) {
-                        Ok(()) => true,
-                        // Gone: there is nobody to be told.
-                        Err(NotLeft::Gone) => true,
-                        // A client that is so far behind is better cut off than waited for by a trunk that has ended.
-                        Err(NotLeft::Full) => false,
-                    };
-                if !told {
-                    self.tell(Outcome::Broken);
-                }
-            }
-            _ => self.tell(Outcome::Broken),
+        if self.count == Some(0) {
+            return;
+        }
+        let whole = self.count == Some(1) && !self.begun && !self.broken.load(SeqCst);
+        if !(whole && self.tell_the_client()) {
+            // Before anybody behind it can say anything.
+            self.broken.store(true, SeqCst);
+            self.tell(Outcome::Broken);
         }
     }
 }
 
 impl Owed {
-    async fn pass(&mut self, bytes: Vec<u8>) {
+    /// Says that no reply will come; false if that is impossible.
+    fn tell_the_client(&self) -> bool {
+        let error = self.framing.error(self.trouble, self.shape);
+        if error.is_empty() {
+            return false;
+        }
+        match self.reply_to.try_send(tunnel::Message::Chunk(error.into())) {
+            // Gone: there is nobody to be told.
+            Ok(()) | Err(NotLeft::Gone) => true,
+            // A client that is so far behind is better cut off than waited for by a trunk that has ended.
+            Err(NotLeft::Full) => false,
+        }
+    }
+
+    /// False if nobody takes it any more.
+    async fn pass(&mut self, bytes: Vec<u8>) -> bool {
         self.begun = true;
-        // Gone: the client has left, and the rest is read for nobody.
-        let _ = self.reply_to.send(tunnel::Message::Chunk(bytes.into())).await;
+        self.reply_to.send(tunnel::Message::Chunk(bytes.into())).await.is_ok()
     }
 
     fn replied(&mut self) {

@@ -4,6 +4,7 @@ use super::{Outcome, Owed};
 use crate::actor::Budget;
 use crate::framing::{Malformed, Replies, Reply};
 use crate::mailbox::Mailbox;
+use crate::runtime::{Either, race};
 use crate::socket::{Socket, recv};
 use crate::tunnel::Exit;
 use std::io;
@@ -48,7 +49,17 @@ impl Reading {
             if let Some(exit) = self.pass_on(expected).await? {
                 return Ok(exit);
             }
-            match recv(socket).await {
+            let came = match &self.due {
+                // Whoever has the trunk for himself may leave while it is silent.
+                Some(due) if due.count.is_none() => {
+                    match race(recv(socket), due.reply_to.closed()).await {
+                        Either::A(came) => came,
+                        Either::B(()) => return Ok(Exit::Deserted),
+                    }
+                }
+                _ => recv(socket).await,
+            };
+            match came {
                 Ok(Some(chunk)) => self.bytes.extend_from_slice(&chunk),
                 Ok(None) => {
                     let raw = self.due.as_ref().is_some_and(|due| due.count.is_none());
@@ -57,6 +68,7 @@ impl Reading {
                         && let Some(due) = &mut self.due
                     {
                         due.count = Some(0);
+                        due.tell(Outcome::Retired);
                         due.tell(Outcome::Last);
                     }
                     return Ok(Exit::Finished);
@@ -82,7 +94,7 @@ impl Reading {
             {
                 // All that comes is the client's, as it is.
                 let chunk = self.bytes.split_off(start);
-                due.pass(chunk).await;
+                let _ = due.pass(chunk).await;
                 break None;
             }
             let shape = self.due.as_ref().map(|due| due.shape);
@@ -95,8 +107,17 @@ impl Reading {
             };
             self.begun = (!piece.ends).then_some(reply);
             let Some(due) = &mut self.due else { continue };
+            let retired = piece.ends && reply.pops && !reply.reusable;
+            // Told before the client can have the last byte, and ask for more.
+            if retired {
+                due.tell(Outcome::Retired);
+            }
+            if piece.ends && reply.last {
+                due.tell(Outcome::Last);
+            }
             if !reply.silent {
-                due.pass(chunk).await;
+                // Gone: the client has left, and the rest is read for nobody.
+                let _ = due.pass(chunk).await;
             }
             if !piece.ends {
                 continue;
@@ -109,16 +130,12 @@ impl Reading {
                 due.tell(Outcome::Tunnels);
                 continue;
             }
-            if reply.last {
-                due.tell(Outcome::Last);
-            }
-            let retired = reply.pops && !reply.reusable;
-            if retired {
-                // Before it is crossed off: nobody else must be given this trunk.
-                due.tell(Outcome::Retired);
-            }
             if due.count == Some(0) {
-                self.due = None;
+                let next = expected.try_recv();
+                if next.is_none() && start < self.bytes.len() {
+                    due.tell(Outcome::Doubtful);
+                }
+                self.due = next;
             }
             if retired {
                 break Some(Exit::Finished);

@@ -13,7 +13,11 @@ use crate::runtime::{Either, race};
 use crate::socket::{Chunk, Socket, recv};
 use crate::tunnel::{self, Cut, Exit, Post};
 use async_channel::{Receiver, WeakSender};
+use futures_lite::future::pending;
+use std::convert::Infallible;
+use std::io;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 /// Reads requests until the client ends its sending, cannot be understood, or is lost.
 pub(crate) async fn read_requests(
@@ -21,6 +25,7 @@ pub(crate) async fn read_requests(
     socket: Arc<dyn Socket>,
     to_client: Address<tunnel::Message>,
     pool: Pool,
+    drain: Receiver<Infallible>,
     post: Post,
 ) -> Exit {
     let framing = pool.framing();
@@ -39,6 +44,11 @@ pub(crate) async fn read_requests(
         pinned: None,
         last: false,
         retired: false,
+        doubtful: false,
+        way: None,
+        answered_early: false,
+        fin: false,
+        drain,
         budget: Budget::default(),
     };
     match reading.run().await {
@@ -69,17 +79,47 @@ struct Reading {
     last: bool,
     /// The trunk of the lease is of no use any more.
     retired: bool,
+    /// Bytes came behind the last reply: the trunk is for nobody else.
+    doubtful: bool,
+    /// The request of which a piece has been looked at and another is to come.
+    way: Option<Way>,
+    /// A request was answered before the trunk had all of it.
+    answered_early: bool,
+    /// The client has ended its sending.
+    fin: bool,
+    /// Closes when the proxy is told to stop.
+    drain: Receiver<Infallible>,
     budget: Budget,
 }
 
 struct Busy {
     sender: WeakSender<Outcome>,
     outcomes: Receiver<Outcome>,
+    broken: Arc<AtomicBool>,
 }
+
+/// More than this is not read ahead while a reply is waited for.
+const AHEAD: usize = 16 << 10;
 
 /// The client must be shown a reset.
 fn cut(cause: impl Into<String>) -> Exit {
     Exit::Cut(Cut::Reset(cause.into()))
+}
+
+/// What a client_reader waits for.
+enum Happens {
+    /// Something of a reply, or that nothing is owed any more.
+    Told(Option<Outcome>),
+    /// Bytes of the client.
+    Came,
+    /// The client has ended its sending.
+    Ended,
+    Lost(io::Error),
+    /// The client_writer has gone.
+    Gone,
+    Drain,
+    /// The trunk of a pinned client, to which nothing is owed.
+    TrunkLost,
 }
 
 /// What becomes of a request, whose pieces are still to come.
@@ -96,7 +136,7 @@ enum Way {
 impl Reading {
     /// Returns when the client is to see the end of its stream, with all that it is owed before it.
     async fn run(&mut self) -> Result<(), Exit> {
-        let (mut way, mut binding) = (None, None);
+        let mut binding = None;
         loop {
             let piece = match self.requests.next(&self.bytes) {
                 Ok(Some(piece)) => piece,
@@ -104,23 +144,18 @@ impl Reading {
                     if self.more().await? {
                         continue;
                     }
-                    self.settle().await?;
-                    self.let_go().await;
-                    if self.bytes.is_empty() && way.is_none() {
-                        return Ok(());
-                    }
-                    return Err(cut("the client ended its sending in the middle of a request"));
+                    return self.end().await;
                 }
                 Err(malformed) => {
-                    // Of a request that has begun the trunk has a part: nobody can use it any more.
-                    let begun = way.is_some();
-                    if begun {
+                    let cause = format!("what the client sends is no request: {malformed}");
+                    if self.is_in_a_request() {
+                        // The trunk has a part of it: nobody can use that any more.
                         self.lease = None;
+                        return Err(cut(cause));
                     }
                     self.settle().await?;
                     self.let_go().await;
-                    let cause = format!("what the client sends is no request: {malformed}");
-                    if malformed.answer.is_empty() || begun {
+                    if malformed.answer.is_empty() {
                         return Err(cut(cause));
                     }
                     log::info!(actor = self.name, conn = self.post.conn.number(); "{cause}");
@@ -129,109 +164,177 @@ impl Reading {
             };
             let came: Vec<u8> = self.bytes.drain(..piece.bytes).collect();
             let chunk = piece.instead.unwrap_or(came);
-            let owed = match &piece.begins {
-                Some(request) => {
-                    let (begun, owed) = self.begin(request).await?;
-                    way = Some(begun);
-                    binding = Some(request.binding);
-                    owed
-                }
-                None => None,
-            };
-            if piece.begins.is_none() && way != Some(Way::Drop) && self.is_answered() {
-                // Before it had the whole request. Neither side can tell what is a part of what from here on.
+            let mut owed = None;
+            if let Some(request) = &piece.begins {
+                let (way, owes) = self.begin(request).await?;
+                (self.way, binding, owed) = (Some(way), Some(request.binding), owes);
+            } else if self.is_in_a_request() && self.is_answered() {
                 self.settle().await?;
-                self.lease = None;
-                return Ok(());
+                self.answered_early = true;
+                return self.end().await;
             }
-            if let Some(Way::Forward { .. }) = way
-                && !self.forward(chunk, owed).await
-            {
+            if self.is_in_a_request() && !self.forward(chunk, owed).await {
                 // The trunk is gone, and whoever was owed something has been told.
-                way = Some(Way::Drop);
+                self.way = Some(Way::Drop);
             }
             if !piece.ends {
                 continue;
             }
-            let done = way.take();
-            let release = binding == Some(Binding::Release);
-            let tunnels = matches!(binding, Some(Binding::Tunnel(_)));
-            if tunnels && done != Some(Way::Drop) {
+            let done = self.way.take();
+            if matches!(binding, Some(Binding::Tunnel(_))) && done != Some(Way::Drop) {
                 return self.tunnel().await;
             }
-            if self.last || done == Some(Way::Forward { exclusive: true }) {
-                let tunnels = self.settle().await?;
-                if tunnels {
-                    return self.tunnel().await;
-                }
+            let exclusive = done == Some(Way::Forward { exclusive: true });
+            let release = binding == Some(Binding::Release);
+            if (self.last || exclusive || release) && self.settle().await? {
+                return self.tunnel().await;
             }
             if self.last {
-                self.let_go().await;
-                return Ok(());
+                return self.end().await;
             }
             if release {
-                self.settle().await?;
                 self.let_go().await;
             }
             self.budget.spend().await;
         }
     }
 
-    /// Waits for more bytes of the client; false at their end. Gives the lease back when nothing is owed any more.
+    /// Nothing more of the client is looked at.
+    async fn end(&mut self) -> Result<(), Exit> {
+        if self.answered_early {
+            // Neither side can tell any more what is a part of what.
+            self.lease = None;
+            return Ok(());
+        }
+        if self.is_in_a_request() {
+            self.lease = None;
+            return Err(cut("the client ended its sending in the middle of a request"));
+        }
+        self.settle().await?;
+        self.let_go().await;
+        if self.last || (self.bytes.is_empty() && self.way.is_none()) {
+            return Ok(());
+        }
+        Err(cut("the client ended its sending in the middle of a request"))
+    }
+
+    /// The trunk has a part of a request, and is to have the rest.
+    fn is_in_a_request(&self) -> bool {
+        matches!(self.way, Some(Way::Forward { .. }))
+    }
+
+    /// Waits for more bytes of the client; false if nothing more of it is to be looked at. Gives the lease back when
+    /// nothing is owed any more.
     async fn more(&mut self) -> Result<bool, Exit> {
         loop {
-            let came = {
-                let outcome = async {
-                    match &self.busy {
-                        Some(busy) => busy.outcomes.recv().await.ok(),
-                        None => std::future::pending().await,
-                    }
-                };
-                let came = race(recv(&*self.socket), self.to_client.closed());
-                race(outcome, came).await
+            let mut leaves = false;
+            if self.busy.is_none() {
+                if self.way.is_none() {
+                    self.give_back().await;
+                }
+                let idle = self.way.is_none() && self.bytes.is_empty() && self.pinned.is_none();
+                if self.last {
+                    return Ok(false);
+                }
+                leaves = idle && self.drain.is_closed();
+            }
+            if self.fin {
+                return Ok(false);
+            }
+            let happens = if leaves {
+                // What has come already is still answered.
+                match race(self.happens(true), std::future::ready(())).await {
+                    Either::A(happens) => happens,
+                    Either::B(()) => return Ok(false),
+                }
+            } else {
+                self.happens(true).await
             };
-            match came {
-                Either::A(outcome) => {
+            match happens {
+                Happens::Told(outcome) => {
                     if self.took(outcome)? {
                         self.busy = None;
-                        self.give_back().await;
+                        if self.is_in_a_request() {
+                            self.answered_early = true;
+                            return Ok(false);
+                        }
                     }
                     if self.last {
                         return Ok(false);
                     }
                 }
-                Either::B(Either::A(Ok(Some(chunk)))) => {
-                    let post = &self.post;
-                    post.gauges.add_read(Side::Client, chunk.len());
-                    post.events.on_receive(post.conn, Side::Client, &chunk);
-                    self.bytes.extend_from_slice(&chunk);
-                    return Ok(true);
-                }
-                Either::B(Either::A(Ok(None))) => {
-                    self.post.gauges.saw_fin(Side::Client);
-                    return Ok(false);
-                }
-                Either::B(Either::A(Err(error))) => return Err(Exit::Failed(error)),
-                Either::B(Either::B(())) => return Err(Exit::Deserted),
+                Happens::Came => return Ok(true),
+                Happens::Ended | Happens::Drain => {}
+                Happens::TrunkLost => return Err(cut("the trunk it was pinned to was lost")),
+                Happens::Lost(error) => return Err(Exit::Failed(error)),
+                Happens::Gone => return Err(Exit::Deserted),
             }
         }
     }
 
-    /// Waits until nothing is owed; whether the last reply said that bytes go through from now on.
+    /// Waits until nothing is owed; whether the last reply said that bytes go through from now on. Reads ahead a little,
+    /// so that the loss of a client is noticed.
     async fn settle(&mut self) -> Result<bool, Exit> {
-        while let Some(busy) = &self.busy {
-            let outcome = match race(busy.outcomes.recv(), self.to_client.closed()).await {
-                Either::A(outcome) => outcome.ok(),
-                Either::B(()) => return Err(Exit::Deserted),
-            };
-            if outcome == Some(Outcome::Tunnels) {
-                return Ok(true);
-            }
-            if self.took(outcome)? {
-                self.busy = None;
+        while self.busy.is_some() {
+            let ahead = !self.fin && self.bytes.len() < AHEAD;
+            match self.happens(ahead).await {
+                Happens::Told(Some(Outcome::Tunnels)) => return Ok(true),
+                Happens::Told(outcome) => {
+                    if self.took(outcome)? {
+                        self.busy = None;
+                    }
+                }
+                Happens::Came | Happens::Ended | Happens::Drain | Happens::TrunkLost => {}
+                Happens::Lost(error) => return Err(Exit::Failed(error)),
+                Happens::Gone => return Err(Exit::Deserted),
             }
         }
         Ok(false)
+    }
+
+    async fn happens(&mut self, reads: bool) -> Happens {
+        let idle = self.busy.is_none();
+        let told = async {
+            match &self.busy {
+                Some(busy) => busy.outcomes.recv().await.ok(),
+                None => pending().await,
+            }
+        };
+        let came = async { if reads { recv(&*self.socket).await } else { pending().await } };
+        let drain = async {
+            // While something is owed, or a request has begun, the end of that is waited for.
+            if idle && self.way.is_none() && !self.drain.is_closed() {
+                let _ = self.drain.recv().await;
+            } else {
+                pending().await
+            }
+        };
+        let lost = async {
+            match &self.lease {
+                Some(lease) if idle && self.pinned.is_some() => lease.ended().await,
+                _ => pending().await,
+            }
+        };
+        let came = race(race(came, self.to_client.closed()), race(drain, lost));
+        match race(told, came).await {
+            Either::A(outcome) => Happens::Told(outcome),
+            Either::B(Either::A(Either::A(Ok(Some(chunk))))) => {
+                let post = &self.post;
+                post.gauges.add_read(Side::Client, chunk.len());
+                post.events.on_receive(post.conn, Side::Client, &chunk);
+                self.bytes.extend_from_slice(&chunk);
+                Happens::Came
+            }
+            Either::B(Either::A(Either::A(Ok(None)))) => {
+                self.post.gauges.saw_fin(Side::Client);
+                self.fin = true;
+                Happens::Ended
+            }
+            Either::B(Either::A(Either::A(Err(error)))) => Happens::Lost(error),
+            Either::B(Either::A(Either::B(()))) => Happens::Gone,
+            Either::B(Either::B(Either::A(()))) => Happens::Drain,
+            Either::B(Either::B(Either::B(()))) => Happens::TrunkLost,
+        }
     }
 
     /// Takes in what was told of a reply; true if nothing is owed any more.
@@ -240,6 +343,7 @@ impl Reading {
             None => return Ok(true),
             Some(Outcome::Last) => self.last = true,
             Some(Outcome::Retired) => self.retired = true,
+            Some(Outcome::Doubtful) => self.doubtful = true,
             Some(Outcome::Broken) => {
                 self.lease = None;
                 return Err(cut("a reply was lost"));
@@ -253,6 +357,10 @@ impl Reading {
     /// Decides what becomes of a request that begins, and gets a trunk for it.
     async fn begin(&mut self, request: &Request) -> Result<(Way, Option<Owed>), Exit> {
         self.last |= request.last;
+        if self.is_answered() {
+            // What the last reply had to tell is heard first.
+            self.settle().await?;
+        }
         let answer = match &request.action {
             Action::Forward => None,
             Action::Skip => return Ok((Way::Drop, None)),
@@ -270,8 +378,16 @@ impl Reading {
         if self.retired || self.lease.as_ref().is_none_or(Lease::is_over) {
             // What the old one owed was told to the client as an error, which comes first.
             self.settle().await?;
-            (self.lease, self.retired) = (None, false);
-            match self.pool.lease().await {
+            if self.pinned.is_some() {
+                // What it left there cannot be had elsewhere.
+                return Err(cut("the trunk it was pinned to was lost"));
+            }
+            (self.lease, self.retired, self.doubtful) = (None, false, false);
+            let leased = match race(self.pool.lease(), self.to_client.closed()).await {
+                Either::A(leased) => leased,
+                Either::B(()) => return Err(Exit::Deserted),
+            };
+            match leased {
                 Ok(lease) => self.lease = Some(lease),
                 Err(trouble) => {
                     self.refuse(trouble, request).await?;
@@ -289,16 +405,20 @@ impl Reading {
             (Count::Exactly(0), _) => return Ok((Way::Forward { exclusive }, None)),
             (Count::Exactly(count), _) => Some(count),
         };
-        let mut busy = self.busy.as_ref().and_then(|busy| busy.sender.upgrade());
-        if busy.is_none() {
-            // What the last reply had to tell is heard first.
-            self.settle().await?;
+        let mut busy = None;
+        if let Some(Busy { sender, broken, .. }) = &self.busy {
+            busy = sender.upgrade().map(|sender| (sender, Arc::clone(broken)));
+            if busy.is_none() {
+                self.settle().await?;
+            }
         }
-        let busy = busy.take().unwrap_or_else(|| {
+        let (busy, broken) = busy.unwrap_or_else(|| {
             // Room for what one reply has to tell; the first that matters ends the client.
             let (sender, outcomes) = async_channel::bounded(4);
-            self.busy = Some(Busy { sender: sender.downgrade(), outcomes });
-            sender
+            let broken = Arc::default();
+            let sharing = Arc::clone(&broken);
+            self.busy = Some(Busy { sender: sender.downgrade(), outcomes, broken: sharing });
+            (sender, broken)
         });
         let owed = Owed::new(
             self.to_client.clone(),
@@ -306,6 +426,7 @@ impl Reading {
             count,
             Arc::clone(&self.framing),
             busy,
+            broken,
         );
         Ok((Way::Forward { exclusive }, Some(owed)))
     }
@@ -368,9 +489,10 @@ impl Reading {
     async fn let_go(&mut self) {
         if let Some(lease) = self.lease.take() {
             let retired = std::mem::take(&mut self.retired);
-            if self.pinned.take().is_some() || retired {
+            let doubtful = std::mem::take(&mut self.doubtful);
+            if self.pinned.take().is_some() || retired || doubtful {
                 // Gone: it has ended before.
-                let _ = lease.send(Message::Fin).await;
+                let _ = lease.send(Message::Fin { owed: false }).await;
             } else {
                 self.pool.give_back(lease).await;
             }
@@ -393,7 +515,7 @@ impl Reading {
         // What the trunk still sends is the client's.
         if let Some(lease) = &self.lease {
             // Gone: it has ended before.
-            let _ = lease.send(Message::Fin).await;
+            let _ = lease.send(Message::Fin { owed: true }).await;
         }
         self.settle().await?;
         Ok(())

@@ -4,9 +4,18 @@ use super::{Message, Owed, Piece};
 use crate::actor::Budget;
 use crate::mailbox::{Address, Mailbox};
 use crate::socket::{Socket, send_all};
-use crate::tunnel::Exit;
 use std::collections::VecDeque;
 use std::sync::Arc;
+
+/// How the backend_writer of a trunk ended.
+pub(crate) enum Written {
+    /// It has written the end, as it was told.
+    Fin { owed: bool },
+    /// Nobody has its address any more, or nobody reads the replies.
+    Deserted,
+    /// The socket failed.
+    Failed,
+}
 
 /// Writes requests to a trunk until it is to end, nobody has its address any more, or the socket fails.
 pub(crate) async fn write_requests(
@@ -14,7 +23,7 @@ pub(crate) async fn write_requests(
     mut mailbox: Mailbox<Message>,
     expected: Address<Owed>,
     socket: Arc<dyn Socket>,
-) -> Exit {
+) -> Written {
     let mut budget = Budget::default();
     while let Some(first) = mailbox.recv().await {
         let (mut chunks, mut next) = (VecDeque::new(), Some(first));
@@ -23,24 +32,27 @@ pub(crate) async fn write_requests(
             if let Some(owed) = owed
                 && expected.send(owed).await.is_err()
             {
-                return Exit::Deserted;
+                return Written::Deserted;
             }
             chunks.push_back(chunk);
             next = if chunks.len() < mailbox.capacity() { mailbox.try_recv() } else { None };
         }
-        let fin = matches!(next, Some(Message::Fin));
+        let (fin, owed) = match next {
+            Some(Message::Fin { owed }) => (true, owed),
+            _ => (false, false),
+        };
         let sent = match chunks.is_empty() {
             true => Ok(()),
             false => send_all(&*socket, &mut chunks, |_| {}).await,
         };
         if let Err(error) = sent.and_then(|()| if fin { socket.shutdown_write() } else { Ok(()) }) {
             log::debug!(actor = name; "writing to a trunk failed: {error}");
-            return Exit::Failed(error);
+            return Written::Failed;
         }
         if fin {
-            return Exit::Finished;
+            return Written::Fin { owed };
         }
         budget.spend().await;
     }
-    Exit::Deserted
+    Written::Deserted
 }
