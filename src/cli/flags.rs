@@ -8,6 +8,7 @@ use log::LevelFilter;
 use std::io::{self, IsTerminal};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
+use trunkline::framing::LengthType;
 use trunkline::units::{self, duration, show_duration};
 use trunkline::{Config, Endpoint, Keepalive};
 
@@ -42,6 +43,22 @@ pub(crate) struct Flags {
     /// pool: the longest request or reply of a framing (default 2m)
     #[argh(option, arg_name = "SIZE", from_str_fn(units::size))]
     pub(crate) max_frame: Option<usize>,
+
+    /// pool: framing eof, the bytes that end a request; such as '\r\n\r\n', up to 8 (default '\r\n')
+    #[argh(option, arg_name = "BYTES")]
+    pub(crate) eof: Option<String>,
+
+    /// pool: framing length, the type of the length field, by its letter in PHP's pack: c C s S n N v V l L q Q J P (default N)
+    #[argh(option, arg_name = "LETTER")]
+    pub(crate) length_type: Option<LengthType>,
+
+    /// pool: framing length, where the length field begins (default 0)
+    #[argh(option, arg_name = "N", from_str_fn(whole))]
+    pub(crate) length_offset: Option<usize>,
+
+    /// pool: framing length, where what is counted begins (default 4)
+    #[argh(option, arg_name = "N", from_str_fn(whole))]
+    pub(crate) body_offset: Option<usize>,
 
     /// pool: the promise that line, eof and length need
     #[argh(switch)]

@@ -6,7 +6,7 @@ use std::time::Duration;
 use trunkline::PoolConfig;
 #[cfg(feature = "http")]
 use trunkline::framing::Http;
-use trunkline::framing::{Framing, Line, Resp};
+use trunkline::framing::{Eof, Framing, Length, Line, Memcached, Resp};
 use trunkline::units::show_duration;
 
 /// How clients are carried.
@@ -29,7 +29,15 @@ pub(crate) fn mode(text: &str) -> Result<Mode, String> {
 /// A framing, and how its trunks are shared.
 pub(crate) type Pooling = (Box<dyn Framing>, PoolConfig);
 
-const NAMES: &str = if cfg!(feature = "http") { "line, resp, http" } else { "line, resp" };
+const NAMES: &str = if cfg!(feature = "http") {
+    "line, eof, length, resp, memcached or http"
+} else {
+    "line, eof, length, resp or memcached"
+};
+
+fn wrong(flag: &str, error: &str) -> Failure {
+    Failure::Usage(format!("{flag}: {error}"))
+}
 
 impl Flags {
     /// What clients share and how, if they share anything.
@@ -80,6 +88,10 @@ impl Flags {
             ("--framing", self.framing.is_some()),
             ("--max-frame", self.max_frame.is_some()),
             ("--one-reply-per-request", self.one_reply_per_request),
+            ("--eof", self.eof.is_some()),
+            ("--length-type", self.length_type.is_some()),
+            ("--length-offset", self.length_offset.is_some()),
+            ("--body-offset", self.body_offset.is_some()),
             ("--trunks", self.trunks.is_some()),
             ("--queue-timeout", self.queue_timeout.is_some()),
             ("--max-queue", self.max_queue.is_some()),
@@ -88,12 +100,47 @@ impl Flags {
         given.into_iter().find(|(_, given)| *given).map(|(flag, _)| flag)
     }
 
+    /// A setting of another framing would change nothing, in silence.
+    fn check_flags_of(&self, name: &str) -> Result<(), Failure> {
+        for (flag, given, of) in [
+            ("--eof", self.eof.is_some(), "eof"),
+            ("--length-type", self.length_type.is_some(), "length"),
+            ("--length-offset", self.length_offset.is_some(), "length"),
+            ("--body-offset", self.body_offset.is_some(), "length"),
+        ] {
+            if given && name != of {
+                let text =
+                    format!("{flag} is for --framing {of}; remove it, or change --framing {name}");
+                return Err(Failure::Usage(text));
+            }
+        }
+        Ok(())
+    }
+
     fn framing(&self, name: &str) -> Result<Box<dyn Framing>, Failure> {
+        self.check_flags_of(name)?;
+        let max_frame = self.max_frame.unwrap_or(Line::default().max_frame);
         match name {
-            "line" => {
-                let default = Line::default();
+            "line" => Ok(Box::new(Line { max_frame })),
+            "eof" => {
+                let mark = match &self.eof {
+                    Some(text) => Eof::mark(text).map_err(|error| wrong("--eof", &error))?,
+                    None => b"\r\n".to_vec(),
+                };
+                let eof = Eof::new(mark, max_frame).map_err(|error| wrong("--eof", &error))?;
+                Ok(Box::new(eof))
+            }
+            "length" => {
+                let kind = self.length_type.unwrap_or_default();
+                let (offset, body) =
+                    (self.length_offset.unwrap_or(0), self.body_offset.unwrap_or(4));
+                let length = Length::new(kind, offset, body, max_frame);
+                Ok(Box::new(length.map_err(|error| wrong("--framing length", &error))?))
+            }
+            "memcached" => {
+                let default = Memcached::default();
                 let max_frame = self.max_frame.unwrap_or(default.max_frame);
-                Ok(Box::new(Line { max_frame }))
+                Ok(Box::new(Memcached { max_frame }))
             }
             "resp" => {
                 let default = Resp::default();

@@ -143,11 +143,18 @@ impl Length {
     }
 }
 
+impl Default for LengthType {
+    /// `N`: 32 bits, unsigned, in network order.
+    fn default() -> Self {
+        LengthType { letter: 'N', size: 4, order: Order::Big, signed: false }
+    }
+}
+
 impl Default for Length {
     /// 32 bits in network order in front of a body of so many bytes, 2 MiB at most with these four: what Swoole has
     /// unless told otherwise.
     fn default() -> Self {
-        let kind = LengthType { letter: 'N', size: 4, order: Order::Big, signed: false };
+        let kind = LengthType::default();
         Length { kind, length_offset: 0, body_offset: 4, max_frame: 2 << 20 }
     }
 }
