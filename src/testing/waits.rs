@@ -1,11 +1,11 @@
 //! What each task waits for, in words: for whoever finds that it waits for ever.
 //!
 //! A wait that is polled and not ready leaves a note on its thread. Whoever has polled the task (the simulator) reads
-//! the notes; elsewhere nobody does, and a thread forgets them after a few.
+//! the notes; where there is none, none are taken.
 
 use std::cell::RefCell;
 use std::pin::{Pin, pin};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::task::Context;
 
 /// Something that a task waits for.
@@ -21,7 +21,7 @@ pub(crate) enum Wait {
     Other(&'static str),
 }
 
-/// More than any task races. Where nobody reads them they begin again.
+/// More than any task races. On a thread where nobody reads them they begin again.
 const KEPT: usize = 8;
 
 thread_local! {
@@ -34,8 +34,19 @@ pub(crate) fn number() -> u64 {
     NEXT.fetch_add(1, Ordering::Relaxed)
 }
 
+/// Somebody will read the notes: a simulated world. Nobody else pays for them.
+static READ: AtomicBool = AtomicBool::new(false);
+
+/// From now on notes are taken.
+pub(crate) fn read() {
+    READ.store(true, Ordering::Relaxed);
+}
+
 /// The polled wait is not ready.
 pub(crate) fn note(wait: Wait) {
+    if !READ.load(Ordering::Relaxed) {
+        return;
+    }
     NOTES.with_borrow_mut(|notes| {
         if notes.len() == KEPT {
             notes.clear();

@@ -87,6 +87,7 @@ const HOURS: Duration = Duration::from_secs(100 * 3600);
 
 impl World {
     pub(super) fn new(seed: u64) -> World {
+        waits::read();
         World(Arc::new(Shared {
             seed,
             ready: Arc::default(),
