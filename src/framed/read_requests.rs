@@ -17,7 +17,7 @@ use futures_lite::future::pending;
 use std::convert::Infallible;
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 
 /// Reads requests until the client ends its sending, cannot be understood, or is lost.
 pub(crate) async fn read_requests(
@@ -337,9 +337,15 @@ impl Reading {
         }
     }
 
+    /// A reply broke off. It was told as well, unless there was no room for one thing more to tell.
+    fn is_broken(&self) -> bool {
+        self.busy.as_ref().is_some_and(|busy| busy.broken.load(SeqCst))
+    }
+
     /// Takes in what was told of a reply; true if nothing is owed any more.
     fn took(&mut self, outcome: Option<Outcome>) -> Result<bool, Exit> {
         match outcome {
+            None if self.is_broken() => return self.took(Some(Outcome::Broken)),
             None => return Ok(true),
             Some(Outcome::Last) => self.last = true,
             Some(Outcome::Retired) => self.retired = true,
