@@ -145,7 +145,8 @@ fn bytes_that_nobody_asked_for_cost_the_trunk_and_reach_nobody() {
             assert_eq!(trunk.recv_exact(6).await, b"first\n");
             trunk.send(b"one\ntwo\n").await;
             assert_eq!(first.recv_exact(4).await, b"one\n");
-            assert!(trunk.recv_to_end().await.ending.is_reset());
+            // By the client_reader, which gives it to nobody, or by the backend_reader, which does not understand it.
+            assert_ne!(trunk.recv_to_end().await.ending, Ending::Open);
             first.send(b"again\n").await;
             let mut trunk = harness.backend(0).accept().await;
             assert_eq!(trunk.recv_exact(6).await, b"again\n");
