@@ -168,14 +168,15 @@ fn without_a_backend_or_a_free_trunk_in_time_the_client_is_told_by_the_end() {
         assert!(client.recv_to_end().await.ending.is_reset());
         assert_eq!(harness.ended().await.cause, "no backend accepts");
 
-        let config = PoolConfig { queue_timeout: Duration::from_millis(10), ..trunks(1) };
+        let config = PoolConfig { queue_timeout: Duration::from_millis(500), ..trunks(1) };
         let harness = Harness::builder()
             .backend(FakeBackend::by_hand())
             .pool(Line::default(), config)
             .start();
         let (mut first, mut second) = (harness.client().await, harness.client().await);
         first.send(b"first\n").await;
-        let _trunk = harness.backend(0).accept().await;
+        let mut trunk = harness.backend(0).accept().await;
+        assert_eq!(trunk.recv_exact(6).await, b"first\n");
         second.send(b"second\n").await;
         assert!(second.recv_to_end().await.ending.is_reset());
         assert_eq!(harness.ended().await.cause, "no backend connection became free in time");
