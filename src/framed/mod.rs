@@ -45,19 +45,17 @@ pub(crate) struct Piece {
 
 /// What a trunk owes to a client. Dropped before the reply is complete, it sees to it that the client hears of that.
 pub(crate) struct Owed {
-    pub(crate) reply_to: Address<tunnel::Message>,
-    pub(crate) shape: Shape,
+    reply_to: Address<tunnel::Message>,
+    shape: Shape,
     /// Replies that are still to come; `None` is all that ever comes, as it is.
-    pub(crate) count: Option<u32>,
-    pub(crate) framing: Arc<dyn Framing>,
+    count: Option<u32>,
+    framing: Arc<dyn Framing>,
     /// The client_reader's end of it closes when nothing is owed any more.
-    pub(crate) busy: Sender<Outcome>,
+    busy: Sender<Outcome>,
     /// A reply of the same client on the same trunk was broken off: what follows would be taken for the rest of it.
     broken: Arc<AtomicBool>,
     /// A part of a reply has been passed on.
     begun: bool,
-    /// Why the replies will not come, if they do not.
-    pub(crate) trouble: Trouble,
 }
 
 /// What a client_reader has to know of a reply.
@@ -84,8 +82,7 @@ impl Owed {
         busy: Sender<Outcome>,
         broken: Arc<AtomicBool>,
     ) -> Owed {
-        let trouble = Trouble::BackendLost;
-        Owed { reply_to, shape, count, framing, busy, broken, begun: false, trouble }
+        Owed { reply_to, shape, count, framing, busy, broken, begun: false }
     }
 
     fn tell(&self, outcome: Outcome) {
@@ -112,7 +109,7 @@ impl Drop for Owed {
 impl Owed {
     /// Says that no reply will come; false if that is impossible.
     fn tell_the_client(&self) -> bool {
-        let error = self.framing.error(self.trouble, self.shape);
+        let error = self.framing.error(Trouble::BackendLost, self.shape);
         if error.is_empty() {
             return false;
         }

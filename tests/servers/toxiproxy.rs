@@ -23,15 +23,6 @@ fn clients() -> PathBuf {
     told.unwrap_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("target/clients"))
 }
 
-fn redis() -> Server {
-    Server::start("ready to accept connections", |port, folder| {
-        let mut command = program("redis-server");
-        command.args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--save", ""]);
-        command.arg("--dir").arg(folder);
-        command
-    })
-}
-
 pub(crate) fn python() {
     let mut python = program("python3");
     python.env("PYTHONPATH", clients().join("python")).env("NO_PROXY", "*");
@@ -46,7 +37,7 @@ pub(crate) fn node() {
 
 /// Runs a script of this folder, which prints a line for each thing that it has shown.
 fn run(mut command: Command, script: &str) {
-    let redis = redis();
+    let redis = redis::server();
     let faults = Binary::faults(&["--seed", "7"]);
     let api = faults.address();
     command.arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/servers").join(script));
@@ -72,7 +63,7 @@ struct Seen {
 }
 
 pub(crate) fn same_again() {
-    let redis = redis();
+    let redis = redis::server();
     let connections = || (1..=20).map(|number| format!("connection {number}"));
     let [first, second, other] = [7, 7, 8].map(|seed| play(seed, &redis));
     for (connection, (first, second)) in connections().zip(first.iter().zip(&second)) {
