@@ -36,6 +36,7 @@ use crate::backend_reader::BackendReader;
 use crate::backend_writer::BackendWriter;
 use crate::client_reader::ClientReader;
 use crate::client_writer::ClientWriter;
+use crate::credit::Credits;
 use crate::framed;
 use crate::gauges::Gauges;
 use crate::mailbox::{Address, Mailbox, mailbox};
@@ -209,7 +210,10 @@ impl Course {
     async fn carry_framed(&mut self, client: Arc<dyn Socket>, pool: Pool) -> bool {
         self.gauges.connected();
         let route = Arc::clone(&self.route);
-        let (to_client, replies) = mailbox(route.config.limits.mailbox);
+        let credit = pool.credit(route.config.limits.mailbox);
+        let credits = Credits::new(credit);
+        // One more, for the end.
+        let (to_client, replies) = mailbox(credit.saturating_add(1));
         let (undisturbed, drain) = async_channel::bounded(1);
         if !self.draining {
             self.undisturbed = Some(undisturbed);
@@ -219,6 +223,7 @@ impl Course {
             client_reader::NAME,
             Arc::clone(&client),
             to_client,
+            credits,
             pool,
             drain,
             self.post(),

@@ -80,6 +80,7 @@ mod trunk;
 mod connect;
 mod directory;
 mod slots;
+mod credit;
 mod reporter;
 // The seam to the world:
 mod runtime;

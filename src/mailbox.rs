@@ -105,6 +105,11 @@ impl<M> Address<M> {
         self.sender.is_closed()
     }
 
+    /// Has nothing more left in the mailbox, by anybody; what waits there is still taken.
+    pub(crate) fn close(&self) {
+        self.sender.close();
+    }
+
     pub(crate) fn downgrade(&self) -> WeakAddress<M> {
         WeakAddress { sender: self.sender.downgrade(), id: self.id }
     }

@@ -1,10 +1,14 @@
 //! Grants trunks to clients, and dials them.
 //!
-//! - **Owns** the trunks that nobody uses, and the queue of those who wait for one.
-//! - **Receives** `Lease` and `Back` from client_readers, `Dialed` from its dial tasks, `Down` from trunks.
+//! - **Owns** the trunks that nobody uses, those that clients share, and the queues of those who wait for one.
+//! - **Receives** `Lease`, `Back` and `Pinned` from client_readers, `Dialed` from its dial tasks, `Down` from trunks.
 //! - **Sends to** nobody; answers `Lease`.
 //! - **Ends when** its last address is dropped.
 //! - **Never** awaits another mailbox, and never sees a payload byte.
+//!
+//! A trunk is of one of two kinds: leased to one client at a time (pool), or shared by many at once (mux). Where trunks are
+//! shared there are some of the first kind besides, for requests that cannot share. A client that binds its trunk by state
+//! that it leaves there takes it out of their number: it holds a pin, of which there are only so many too.
 
 use crate::actor;
 use crate::framed::Message as ToTrunk;
@@ -12,10 +16,12 @@ use crate::framing::{Framing, Trouble};
 use crate::mailbox::{Address, Gone, Mailbox, WeakAddress, mailbox};
 use crate::proxy::{Route, ask};
 use crate::runtime::{Either, Runtime, race, timeout};
+use crate::slots::{Slot, Slots};
 use crate::trunk::{self, Trunk};
 use async_channel::Sender;
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::time::{Duration, Instant};
 
 pub(crate) const NAME: &str = "pool";
@@ -25,55 +31,143 @@ const MAILBOX: usize = 64;
 
 pub(crate) enum Message {
     /// Asks for a trunk; dropping the other end of `reply` takes that back.
-    Lease { reply: Sender<Result<Lease, Trouble>> },
+    Lease { shared: bool, reply: Answer },
     /// Nothing is owed on it any more.
     Back(Lease),
+    /// A client has pinned its trunk, which no longer counts among the others.
+    Pinned,
     /// A backend has accepted, or none would.
-    Dialed(Result<Trunk, String>),
+    Dialed { shared: bool, dialed: Result<Trunk, String> },
     /// A trunk has ended.
-    Down,
+    Down { id: u64, shared: bool },
 }
 
-/// A trunk in the hands of one client.
-pub(crate) struct Lease(Trunk);
+type Answer = Sender<Result<Lease, Trouble>>;
+
+/// A trunk in the hands of a client: its own for a while, or one that others have too.
+pub(crate) struct Lease(Hold);
+
+enum Hold {
+    Own {
+        trunk: Trunk,
+        /// When it is old.
+        until: Instant,
+        pin: Option<Slot>,
+    },
+    Shared {
+        address: Address<ToTrunk>,
+        mark: Arc<Mark>,
+    },
+}
+
+/// What the pool and the clients know of a trunk that they share. There are as many clients as there are other holders.
+#[derive(Default)]
+struct Mark {
+    /// It is old: clients are to leave it when nothing is owed to them.
+    retired: AtomicBool,
+}
 
 impl Lease {
+    fn address(&self) -> &Address<ToTrunk> {
+        match &self.0 {
+            Hold::Own { trunk, .. } => &trunk.address,
+            Hold::Shared { address, .. } => address,
+        }
+    }
+
     pub(crate) async fn send(&self, message: ToTrunk) -> Result<(), Gone> {
-        self.0.address.send(message).await
+        self.address().send(message).await
+    }
+
+    pub(crate) fn is_shared(&self) -> bool {
+        matches!(self.0, Hold::Shared { .. })
     }
 
     /// The trunk has ended.
     pub(crate) fn is_over(&self) -> bool {
-        self.0.address.is_closed()
+        self.address().is_closed()
     }
 
-    /// Waits for that.
+    /// It is shared, and should be left as soon as nothing is owed.
+    pub(crate) fn is_retired(&self) -> bool {
+        matches!(&self.0, Hold::Shared { mark, .. } if mark.retired.load(SeqCst))
+    }
+
+    /// Waits until the trunk has ended.
     pub(crate) async fn ended(&self) {
-        self.0.address.closed().await;
+        self.address().closed().await;
+    }
+
+    /// Ends the trunk cleanly, which is of no use to anybody else. Nothing is owed on it.
+    pub(crate) async fn close(self) {
+        if !self.is_shared() {
+            // Gone: it has ended before.
+            let _ = self.send(ToTrunk::Fin { owed: false }).await;
+        }
+    }
+
+    /// The same, by the pool, to which nobody may be slow.
+    fn close_now(self) {
+        // Nobody uses it, so there is room; Gone: it has just ended.
+        let _ = self.address().try_send(ToTrunk::Fin { owed: false });
+    }
+
+    fn is_old(&self, now: Instant) -> bool {
+        matches!(&self.0, Hold::Own { until, .. } if now >= *until)
     }
 }
 
 /// Settings of a pool of trunks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PoolConfig {
-    /// Trunks at most.
+    /// Trunks at most that are leased to one client at a time.
     pub trunks: usize,
-    /// How long a request may wait for one.
+    /// Trunks at most that clients share; 0 shares none, and every request waits for a trunk of its own.
+    pub shared: usize,
+    /// Trunks that are there though nobody needs them: shared ones, or if none are shared, the others.
+    pub min_trunks: usize,
+    /// Clients at most that have taken a trunk out of those for as long as their state lasts.
+    pub max_pinned: usize,
+    /// How long a request may wait for a trunk.
     pub queue_timeout: Duration,
     /// How many requests may wait.
     pub max_queue: usize,
+    /// How long a trunk that owes a reply may be silent. Then it is closed.
+    pub reply_timeout: Option<Duration>,
     /// A trunk that nobody has used for so long is closed.
     pub trunk_idle: Duration,
+    /// A trunk is closed when it is so old, or up to a tenth older, and nothing is owed on it.
+    pub trunk_lifetime: Option<Duration>,
+    /// Replies at most that one client may await on a shared trunk.
+    pub credit: usize,
+    /// Bytes of replies at most that may wait for one client on a shared trunk. A client that takes them so slowly that there
+    /// are more is closed, for the others would have to wait too.
+    pub reply_buffer: usize,
 }
 
 impl Default for PoolConfig {
+    /// Trunks are leased, none is shared.
     fn default() -> Self {
         PoolConfig {
             trunks: 8,
+            shared: 0,
+            min_trunks: 0,
+            max_pinned: 1000,
             queue_timeout: Duration::from_secs(5),
             max_queue: 1024,
+            reply_timeout: Some(Duration::from_secs(30)),
             trunk_idle: Duration::from_secs(60),
+            trunk_lifetime: Some(Duration::from_secs(3600)),
+            credit: 32,
+            reply_buffer: 16 << 20,
         }
+    }
+}
+
+impl PoolConfig {
+    /// Clients share one trunk, and a few more for requests that cannot share.
+    pub fn mux() -> PoolConfig {
+        PoolConfig { shared: 1, ..PoolConfig::default() }
     }
 }
 
@@ -82,7 +176,8 @@ impl Default for PoolConfig {
 pub(crate) struct Pool {
     address: Address<Message>,
     framing: Arc<dyn Framing>,
-    queue_timeout: Duration,
+    config: PoolConfig,
+    pins: Slots,
     runtime: Arc<dyn Runtime>,
 }
 
@@ -91,15 +186,42 @@ impl Pool {
         Arc::clone(&self.framing)
     }
 
+    pub(crate) fn runtime(&self) -> &dyn Runtime {
+        &*self.runtime
+    }
+
+    /// Clients share trunks.
+    pub(crate) fn shares(&self) -> bool {
+        self.config.shared > 0
+    }
+
+    /// See [`PoolConfig::credit`]; without shared trunks, what `mailbox` allows.
+    pub(crate) fn credit(&self, mailbox: usize) -> usize {
+        if self.shares() { self.config.credit } else { mailbox.saturating_mul(2) }
+    }
+
+    pub(crate) fn reply_buffer(&self) -> usize {
+        self.config.reply_buffer
+    }
+
     /// Waits for a trunk, first come first served.
-    pub(crate) async fn lease(&self) -> Result<Lease, Trouble> {
-        let asked = ask(&self.address, |reply| Message::Lease { reply });
-        match timeout(&*self.runtime, self.queue_timeout, asked).await {
+    pub(crate) async fn lease(&self, shared: bool) -> Result<Lease, Trouble> {
+        let asked = ask(&self.address, |reply| Message::Lease { shared, reply });
+        match timeout(&*self.runtime, self.config.queue_timeout, asked).await {
             None => Err(Trouble::QueueTimeout),
             // The pool has ended, and with it the proxy.
             Some(None) => Err(Trouble::NoBackend),
             Some(Some(granted)) => granted,
         }
+    }
+
+    /// Takes a trunk of the client's own out of the number of the others, until it is given back.
+    pub(crate) async fn pin(&self, lease: &mut Lease) -> Result<(), Trouble> {
+        let Hold::Own { pin: pin @ None, .. } = &mut lease.0 else { return Ok(()) };
+        *pin = Some(self.pins.try_take().ok_or(Trouble::TooManyPinned)?);
+        // Somebody may be waiting for the place that it leaves. Gone: the proxy is being dropped.
+        let _ = self.address.send(Message::Pinned).await;
+        Ok(())
     }
 
     pub(crate) async fn give_back(&self, lease: Lease) {
@@ -113,6 +235,7 @@ pub(crate) struct Pooling {
     address: WeakAddress<Message>,
     framing: Arc<dyn Framing>,
     config: PoolConfig,
+    pins: Slots,
 }
 
 /// A pool that does not run yet.
@@ -123,24 +246,25 @@ pub(crate) fn pool(
 ) -> (Pool, Pooling) {
     let (address, mailbox) = mailbox(MAILBOX);
     let weak = address.downgrade();
-    let queue_timeout = config.queue_timeout;
-    let pool = Pool { address, framing: Arc::clone(&framing), queue_timeout, runtime };
-    (pool, Pooling { mailbox, address: weak, framing, config })
+    let pins = Slots::new(config.max_pinned);
+    let pool = Pool { address, framing: Arc::clone(&framing), config, pins: pins.clone(), runtime };
+    (pool, Pooling { mailbox, address: weak, framing, config, pins })
 }
 
 impl Pooling {
     pub(crate) async fn run(self, route: Arc<Route>) {
-        let Pooling { mailbox, address, framing, config } = self;
+        let Pooling { mailbox, address, framing, config, pins } = self;
         let state = State {
             address,
             framing,
             config,
+            pins,
             route,
+            own: Kind::default(),
+            shared: Kind::default(),
             idle: Vec::new(),
-            alive: 0,
-            dialing: 0,
+            open: Vec::new(),
             next_id: 1,
-            waiting: VecDeque::new(),
             failures: 0,
             rest_until: None,
         };
@@ -148,65 +272,114 @@ impl Pooling {
     }
 }
 
+/// The trunks of one kind, and who waits for one.
+#[derive(Default)]
+struct Kind {
+    /// Trunks that have not ended, and those that are being dialled: `Down` may come before `Dialed`.
+    alive: usize,
+    dialing: usize,
+    waiting: VecDeque<Answer>,
+}
+
+/// A trunk that clients share.
+struct Open {
+    trunk: Trunk,
+    mark: Arc<Mark>,
+    until: Instant,
+    /// Since when it has been without a client, as of the last tick.
+    unused: Option<Instant>,
+}
+
+impl Open {
+    fn clients(&self) -> usize {
+        Arc::strong_count(&self.mark) - 1
+    }
+
+    fn is_retired(&self) -> bool {
+        self.mark.retired.load(SeqCst)
+    }
+
+    fn lease(&self) -> Lease {
+        let (address, mark) = (self.trunk.address.clone(), Arc::clone(&self.mark));
+        Lease(Hold::Shared { address, mark })
+    }
+}
+
 struct State {
     address: WeakAddress<Message>,
     framing: Arc<dyn Framing>,
     config: PoolConfig,
+    pins: Slots,
     route: Arc<Route>,
+    own: Kind,
+    shared: Kind,
     /// The one used last is used first, so that the others can grow old.
     idle: Vec<(Instant, Lease)>,
-    /// Trunks that have not ended, idle or not, and those that are being dialled: `Down` may come before `Dialed`.
-    alive: usize,
-    dialing: usize,
+    open: Vec<Open>,
     next_id: u64,
-    waiting: VecDeque<Sender<Result<Lease, Trouble>>>,
     /// Dials that failed one after the other.
     failures: u32,
     rest_until: Option<Instant>,
 }
 
 impl State {
-    /// The rest behind the first dial that failed; each further one doubles it.
+    /// The rest behind the first dial that failed; each further one doubles it. By chance it is up to half shorter.
     const REST: Duration = Duration::from_millis(50);
     const LONGEST_REST: Duration = Duration::from_secs(2);
 
     async fn run(mut self, mut mailbox: Mailbox<Message>) {
         let runtime = Arc::clone(&self.route.runtime);
         let mut tick = runtime.sleep(self.route.config.tick);
+        self.dial();
         loop {
             match race(mailbox.recv(), tick.as_mut()).await {
                 Either::A(Some(message)) => self.take(message),
                 Either::A(None) => return self.close(),
                 Either::B(()) => {
-                    self.close_old(runtime.now());
+                    let now = runtime.now();
+                    self.close_old(now);
+                    self.retire_old(now);
+                    self.dial();
                     tick = runtime.sleep(self.route.config.tick);
                 }
             }
         }
     }
 
+    fn kind(&mut self, shared: bool) -> &mut Kind {
+        if shared { &mut self.shared } else { &mut self.own }
+    }
+
     fn take(&mut self, message: Message) {
         match message {
-            Message::Lease { reply } => self.lease(reply),
-            Message::Back(lease) => self.free(lease),
-            Message::Dialed(Ok(trunk)) => {
-                self.dialing -= 1;
-                (self.failures, self.rest_until) = (0, None);
-                self.free(Lease(trunk));
+            Message::Lease { shared: true, reply } => self.share(reply),
+            Message::Lease { shared: false, reply } => self.lease(reply),
+            Message::Back(mut lease) => {
+                if let Hold::Own { pin, .. } = &mut lease.0 {
+                    *pin = None;
+                }
+                self.free(lease);
             }
-            Message::Dialed(Err(cause)) => {
-                self.dialing -= 1;
-                self.alive -= 1;
+            Message::Pinned => self.dial(),
+            Message::Dialed { shared, dialed: Ok(trunk) } => {
+                self.kind(shared).dialing -= 1;
+                (self.failures, self.rest_until) = (0, None);
+                self.dialed(shared, trunk);
+            }
+            Message::Dialed { shared, dialed: Err(cause) } => {
+                let kind = self.kind(shared);
+                (kind.dialing, kind.alive) = (kind.dialing - 1, kind.alive - 1);
                 self.failed(&cause);
             }
-            Message::Down => {
-                self.alive -= 1;
+            Message::Down { id, shared } => {
+                self.down(id, shared);
                 self.dial();
             }
         }
     }
 
-    fn lease(&mut self, reply: Sender<Result<Lease, Trouble>>) {
+    /// Grants a trunk of the client's own.
+    fn lease(&mut self, reply: Answer) {
         while let Some((_, lease)) = self.idle.pop() {
             if lease.is_over() {
                 continue;
@@ -216,17 +389,53 @@ impl State {
                 Some(lease) => return self.free(lease),
             }
         }
-        self.waiting.retain(|waiting| !waiting.is_closed());
-        let resting = self.rest_until.is_some_and(|until| self.route.runtime.now() < until);
-        let refusal = if resting && self.alive == 0 {
+        self.queue(false, reply);
+    }
+
+    /// Grants the shared trunk that has the fewest clients.
+    fn share(&mut self, reply: Answer) {
+        let usable = |open: &&Open| !open.trunk.address.is_closed() && !open.is_retired();
+        let Some(open) = self.open.iter().filter(usable).min_by_key(|open| open.clients()) else {
+            return self.queue(true, reply);
+        };
+        let busy = open.clients() > 0;
+        grant(&reply, Ok(open.lease()));
+        // One more for those who come next, if there may be one.
+        if busy && self.shared.dialing == 0 {
+            self.dial_one(true);
+        }
+    }
+
+    fn queue(&mut self, shared: bool, reply: Answer) {
+        let resting = self.is_resting();
+        let max_queue = self.config.max_queue;
+        let kind = self.kind(shared);
+        kind.waiting.retain(|waiting| !waiting.is_closed());
+        let refusal = if resting && kind.alive == 0 {
             Trouble::NoBackend
-        } else if self.waiting.len() >= self.config.max_queue {
+        } else if kind.waiting.len() >= max_queue {
             Trouble::QueueFull
         } else {
-            self.waiting.push_back(reply);
+            kind.waiting.push_back(reply);
             return self.dial();
         };
         grant(&reply, Err(refusal));
+    }
+
+    fn dialed(&mut self, shared: bool, trunk: Trunk) {
+        let until = self.old_at();
+        if !shared {
+            return self.free(Lease(Hold::Own { trunk, until, pin: None }));
+        }
+        if trunk.address.is_closed() {
+            // Its `Down` may have come before it.
+            return self.dial();
+        }
+        let open = Open { trunk, mark: Arc::default(), until, unused: None };
+        for reply in std::mem::take(&mut self.shared.waiting) {
+            grant(&reply, Ok(open.lease()));
+        }
+        self.open.push(open);
     }
 
     /// A trunk that the next one in the queue may have, or else nobody.
@@ -235,13 +444,30 @@ impl State {
             // Its `Down` may have come before it.
             return self.dial();
         }
-        while let Some(reply) = self.waiting.pop_front() {
+        let now = self.route.runtime.now();
+        let surplus = self.own.alive.saturating_sub(self.pins.taken()) > self.config.trunks;
+        if surplus || lease.is_old(now) {
+            return lease.close_now();
+        }
+        while let Some(reply) = self.own.waiting.pop_front() {
             match grant(&reply, Ok(lease)) {
                 None => return,
                 Some(back) => lease = back,
             }
         }
-        self.idle.push((self.route.runtime.now(), lease));
+        self.idle.push((now, lease));
+    }
+
+    fn down(&mut self, id: u64, shared: bool) {
+        let gone = self.open.iter().position(|open| open.trunk.id == id);
+        let retired = gone.is_some_and(|place| self.open.swap_remove(place).is_retired());
+        if !retired {
+            self.kind(shared).alive -= 1;
+        }
+    }
+
+    fn is_resting(&self) -> bool {
+        self.rest_until.is_some_and(|until| self.route.runtime.now() < until)
     }
 
     fn failed(&mut self, cause: &str) {
@@ -250,60 +476,140 @@ impl State {
         }
         let rest = Self::REST * 2_u32.saturating_pow(self.failures.min(10));
         self.failures += 1;
-        self.rest_until = Some(self.route.runtime.now() + rest.min(Self::LONGEST_REST));
-        if self.alive == 0 {
-            for reply in self.waiting.drain(..) {
-                grant(&reply, Err(Trouble::NoBackend));
+        let runtime = &self.route.runtime;
+        // Others may have lost the same backend at the same time.
+        let rest = rest.min(Self::LONGEST_REST).mul_f64(1.0 - chance(&**runtime) / 2.0);
+        self.rest_until = Some(runtime.now() + rest);
+        for kind in [&mut self.own, &mut self.shared] {
+            if kind.alive == 0 {
+                for reply in kind.waiting.drain(..) {
+                    grant(&reply, Err(Trouble::NoBackend));
+                }
             }
         }
     }
 
-    /// Dials for those who wait: never more than there are, and never more trunks than are allowed.
+    /// Dials for those who wait: never more than there are, and never more trunks than are allowed. And for as many trunks
+    /// as there shall always be, while backends accept.
     fn dial(&mut self) {
-        while self.dialing < self.waiting.len() && self.alive < self.config.trunks {
-            (self.dialing, self.alive) = (self.dialing + 1, self.alive + 1);
-            let (id, address) = (self.next_id, self.address.clone());
-            self.next_id += 1;
-            let (framing, route) = (Arc::clone(&self.framing), Arc::clone(&self.route));
-            let dialing = async move {
-                let dialed = route.backends.connect().await.map(|connected| {
-                    let (backend, socket) = (connected.backend, connected.socket);
-                    trunk::start(id, backend, socket, framing, address.clone(), &route)
-                });
-                if let Some(pool) = address.upgrade() {
-                    // Gone: the proxy is being dropped.
-                    let _ = pool.send(Message::Dialed(dialed)).await;
-                }
-            };
-            actor::spawn(&*self.route.runtime, "dial", None, dialing).detach();
-        }
+        while self.own.dialing < self.own.waiting.len() && self.dial_one(false) {}
+        while self.shared.dialing == 0 && !self.shared.waiting.is_empty() && self.dial_one(true) {}
+        let shares = self.config.shared > 0;
+        let most = if shares { self.config.shared } else { self.config.trunks };
+        while self.kind(shares).alive < self.config.min_trunks.min(most)
+            && !self.is_resting()
+            && self.dial_one(shares)
+        {}
     }
 
-    /// The proxy stops: the trunks that nobody uses end cleanly.
+    /// False if there may be no more trunks of this kind.
+    fn dial_one(&mut self, shared: bool) -> bool {
+        let pinned = if shared { 0 } else { self.pins.taken() };
+        let most = if shared { self.config.shared } else { self.config.trunks };
+        let kind = self.kind(shared);
+        if kind.alive.saturating_sub(pinned) >= most {
+            return false;
+        }
+        (kind.dialing, kind.alive) = (kind.dialing + 1, kind.alive + 1);
+        let (id, address) = (self.next_id, self.address.clone());
+        self.next_id += 1;
+        let (framing, route) = (Arc::clone(&self.framing), Arc::clone(&self.route));
+        let reply_timeout = self.config.reply_timeout;
+        let dialing = async move {
+            let connecting = route.backends.connect();
+            // A panic of an embedder's `Connect` must not cost the place of a trunk.
+            let connected = actor::guard("dial", None, connecting).await;
+            let connected = connected.unwrap_or_else(|_| Err("the dial panicked".into()));
+            let dialed = connected.map(|connected| {
+                let setup = trunk::Setup {
+                    id,
+                    shared,
+                    backend: connected.backend,
+                    socket: connected.socket,
+                    framing,
+                    reply_timeout,
+                    pool: address.clone(),
+                };
+                trunk::start(setup, &route)
+            });
+            if let Some(pool) = address.upgrade() {
+                // Gone: the proxy is being dropped.
+                let _ = pool.send(Message::Dialed { shared, dialed }).await;
+            }
+        };
+        actor::spawn(&*self.route.runtime, "dial", None, dialing).detach();
+        true
+    }
+
+    /// The proxy stops: the trunks end cleanly, on which nothing is owed any more.
     fn close(self) {
         for (_, lease) in self.idle {
-            // Nobody uses it, so there is room; Gone: it has just ended.
-            let _ = lease.0.address.try_send(ToTrunk::Fin { owed: false });
+            lease.close_now();
+        }
+        for open in self.open {
+            open.lease().close_now();
         }
     }
 
+    /// Closes the trunks of one client that nobody has used for long, or that are old.
     fn close_old(&mut self, now: Instant) {
-        let old = |since: Instant| now.saturating_duration_since(since) >= self.config.trunk_idle;
-        let (old, young) = std::mem::take(&mut self.idle)
-            .into_iter()
-            .filter(|(_, lease)| !lease.is_over())
-            .partition(|(since, _)| old(*since));
-        self.idle = young;
-        let old: Vec<(Instant, Lease)> = old;
-        for (_, lease) in old {
-            // Nobody uses it, so there is room; Gone: it has just ended.
-            let _ = lease.0.address.try_send(ToTrunk::Fin { owed: false });
+        let shares = self.config.shared > 0;
+        let mut spare =
+            self.own.alive - if shares { 0 } else { self.config.min_trunks.min(self.own.alive) };
+        for (since, lease) in std::mem::take(&mut self.idle) {
+            if lease.is_over() {
+                continue;
+            }
+            let unused = now.saturating_duration_since(since) >= self.config.trunk_idle;
+            if lease.is_old(now) || (unused && spare > 0) {
+                spare = spare.saturating_sub(1);
+                lease.close_now();
+            } else {
+                self.idle.push((since, lease));
+            }
         }
+    }
+
+    /// Takes the shared trunks out of use that are old, and closes those that no client has.
+    fn retire_old(&mut self, now: Instant) {
+        for open in &mut self.open {
+            if now >= open.until && !open.mark.retired.swap(true, SeqCst) {
+                // Another may take its place already.
+                self.shared.alive -= 1;
+            }
+            if open.clients() > 0 {
+                open.unused = None;
+                continue;
+            }
+            let since = *open.unused.get_or_insert(now);
+            let idle = now.saturating_duration_since(since) >= self.config.trunk_idle;
+            let spare = self.shared.alive > self.config.min_trunks;
+            if open.is_retired() || (idle && spare) {
+                if !open.mark.retired.swap(true, SeqCst) {
+                    self.shared.alive -= 1;
+                }
+                open.lease().close_now();
+            }
+        }
+    }
+
+    /// When a trunk is old that is new now.
+    fn old_at(&self) -> Instant {
+        let runtime = &self.route.runtime;
+        let never = Duration::from_secs(100 * 365 * 24 * 3600);
+        let lifetime = self.config.trunk_lifetime.unwrap_or(never).min(never);
+        // Those that were dialled together do not end together.
+        runtime.now() + lifetime.mul_f64(1.0 + chance(&**runtime) / 10.0)
     }
 }
 
+/// A number from 0 to 1.
+fn chance(runtime: &dyn Runtime) -> f64 {
+    f64::from(runtime.random()) / f64::from(u32::MAX)
+}
+
 /// Gives an answer; what it was if nobody waits for it any more.
-fn grant(reply: &Sender<Result<Lease, Trouble>>, answer: Result<Lease, Trouble>) -> Option<Lease> {
+fn grant(reply: &Answer, answer: Result<Lease, Trouble>) -> Option<Lease> {
     match reply.try_send(answer) {
         Ok(()) => None,
         Err(error) => error.into_inner().ok(),

@@ -23,6 +23,9 @@ pub(crate) trait Runtime: Send + Sync + 'static {
     /// Waits. Each wait takes a lock in the reactor: never one per message.
     fn sleep(&self, time: Duration) -> Boxed<'static, ()>;
 
+    /// A number by chance, so that what was started together does not go on together. Nothing is kept secret by it.
+    fn random(&self) -> u32;
+
     /// The addresses of a host name, in the order in which they should be tried.
     fn resolve<'a>(&'a self, host: &'a str, port: u16) -> Boxed<'a, io::Result<Vec<SocketAddr>>>;
 
@@ -91,6 +94,12 @@ impl Runtime for AsyncStd {
 
     fn sleep(&self, time: Duration) -> Boxed<'static, ()> {
         Box::pin(async_std::task::sleep(time))
+    }
+
+    fn random(&self) -> u32 {
+        use std::hash::{BuildHasher, Hasher, RandomState};
+        // Each has keys of its own; std has no other source.
+        RandomState::new().build_hasher().finish() as u32
     }
 
     fn resolve<'a>(&'a self, host: &'a str, port: u16) -> Boxed<'a, io::Result<Vec<SocketAddr>>> {

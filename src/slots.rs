@@ -1,42 +1,50 @@
-//! The connection limit: a fixed number of slots, one for each connection that is carried.
+//! A limit: a fixed number of slots. The connections that a proxy carries have one, and the replies that wait for a client.
 //!
 //! A channel used the other way round: to take a slot is to leave a token in it, which waits while it is full; to give
-//! one back is to take a token out. So any number of listeners share the limit, first come first served, without a lock.
+//! one back is to take a token out. So any number of actors share a limit, first come first served, without a lock.
 
 use async_channel::{Receiver, Sender};
+use std::sync::Arc;
 
-/// All the slots of a proxy.
+/// All the slots of a limit. Clones are the same.
 #[derive(Clone)]
-pub(crate) struct Slots {
-    tokens: Sender<()>,
-    back: Receiver<()>,
+pub(crate) struct Slots(Arc<Tokens>);
+
+struct Tokens {
+    leave: Sender<()>,
+    take_out: Receiver<()>,
 }
 
-/// Leave to carry one connection; dropping it gives it back.
+/// One of them; dropping it gives it back.
 pub(crate) struct Slot(Slots);
 
 impl Slots {
     pub(crate) fn new(count: usize) -> Self {
-        let (tokens, back) = async_channel::bounded(count.max(1));
-        Slots { tokens, back }
+        let (leave, take_out) = async_channel::bounded(count.max(1));
+        Slots(Arc::new(Tokens { leave, take_out }))
     }
 
     /// Waits until a slot is free.
     pub(crate) async fn take(&self) -> Slot {
         // It cannot be closed while `self` holds both ends.
-        let _ = self.tokens.send(()).await;
+        let _ = self.0.leave.send(()).await;
         Slot(self.clone())
     }
 
     pub(crate) fn try_take(&self) -> Option<Slot> {
-        self.tokens.try_send(()).ok().map(|()| Slot(self.clone()))
+        self.0.leave.try_send(()).ok().map(|()| Slot(self.clone()))
+    }
+
+    /// How many are taken.
+    pub(crate) fn taken(&self) -> usize {
+        self.0.leave.len()
     }
 }
 
 impl Drop for Slot {
     fn drop(&mut self) {
         // There is a token for each slot that is out.
-        let _ = self.0.back.try_recv();
+        let _ = self.0.0.take_out.try_recv();
     }
 }
 
@@ -52,6 +60,7 @@ mod tests {
             let first = slots.take().await;
             let _second = slots.try_take().expect("the second is free");
             assert!(slots.try_take().is_none());
+            assert_eq!(slots.taken(), 2);
             let mut third = Box::pin(slots.take());
             assert!(poll_once(&mut third).await.is_none());
             drop(first);

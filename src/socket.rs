@@ -4,6 +4,7 @@
 //! that completes a read later (io_uring) or a network that exists only in memory fits behind the same trait.
 
 use crate::Boxed;
+use crate::credit::Credit;
 use std::collections::VecDeque;
 use std::fmt;
 use std::future::{poll_fn, ready};
@@ -87,6 +88,8 @@ pub struct Chunk {
     start: usize,
     end: usize,
     home: Option<Buffers>,
+    /// Room that it takes up at the client that it is for.
+    credit: Option<Credit>,
 }
 
 impl Chunk {
@@ -97,6 +100,12 @@ impl Chunk {
     pub fn advance(&mut self, count: usize) {
         assert!(count <= self.len(), "a chunk of {} advanced by {count}", self.len());
         self.start += count;
+    }
+
+    /// The credit goes back when the last byte is written, or the chunk is dropped.
+    pub(crate) fn on_credit(mut self, credit: Credit) -> Chunk {
+        self.credit = Some(credit);
+        self
     }
 
     /// Keeps only the first `count` bytes: no more were read into it.
@@ -119,7 +128,13 @@ pub(crate) fn advance(chunks: &mut VecDeque<Chunk>, mut count: usize) {
 
 impl From<Vec<u8>> for Chunk {
     fn from(bytes: Vec<u8>) -> Self {
-        Chunk { start: 0, end: bytes.len(), buffer: bytes.into_boxed_slice(), home: None }
+        Chunk {
+            start: 0,
+            end: bytes.len(),
+            buffer: bytes.into_boxed_slice(),
+            home: None,
+            credit: None,
+        }
     }
 }
 
@@ -175,7 +190,7 @@ impl Buffers {
     pub(crate) fn lease(&self) -> Chunk {
         let buffer =
             self.0.take.try_recv().unwrap_or_else(|_| vec![0; self.0.size].into_boxed_slice());
-        Chunk { start: 0, end: buffer.len(), buffer, home: Some(self.clone()) }
+        Chunk { start: 0, end: buffer.len(), buffer, home: Some(self.clone()), credit: None }
     }
 
     /// How many hold this pool: whoever leases from it, and each chunk that has not come back.

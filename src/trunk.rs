@@ -23,7 +23,7 @@
 //! A backend that does not answer is ended by the deadline of the client that waits for it.
 
 use crate::actor;
-use crate::framed::{Message, Owed, Written, read_replies, write_requests};
+use crate::framed::{BATCH, Message, Owed, Patience, Written, read_replies, write_requests};
 use crate::framing::Framing;
 use crate::mailbox::{Address, Mailbox, WeakAddress, mailbox};
 use crate::proxy::Route;
@@ -38,46 +38,55 @@ use std::time::Duration;
 
 pub(crate) const NAME: &str = "trunk";
 
-/// Replies that may be owed at once by one trunk.
-const OWED: usize = 128;
+/// Replies that may be owed at once by one trunk: more than the requests that go out in one write.
+const OWED: usize = 2 * BATCH;
+
+/// The same of a trunk that clients share, and the pieces of requests that may wait for it.
+const OWED_SHARED: usize = 8 * BATCH;
+const MAILBOX_SHARED: usize = BATCH;
 
 /// How long a backend may take to end its sending behind ours.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// The way to a trunk. Whoever holds the last one has it in his hand: dropped, the trunk is reset.
+/// The way to a trunk. Whoever holds it has it in his hand: dropped, the trunk is reset, unless it has been told to end.
 pub(crate) struct Trunk {
+    pub(crate) id: u64,
     pub(crate) address: Address<Message>,
     /// Never sent on; closes when nobody has the trunk any more, though its backend_writer may be stuck.
     _held: Sender<Infallible>,
 }
 
+/// What a trunk is made of.
+pub(crate) struct Setup {
+    pub(crate) id: u64,
+    /// Clients share it.
+    pub(crate) shared: bool,
+    pub(crate) backend: Endpoint,
+    /// A backend has accepted it.
+    pub(crate) socket: Arc<dyn Socket>,
+    pub(crate) framing: Arc<dyn Framing>,
+    pub(crate) reply_timeout: Option<Duration>,
+    pub(crate) pool: WeakAddress<pool::Message>,
+}
+
 struct Supervisor {
-    id: u64,
-    backend: Endpoint,
-    socket: Arc<dyn Socket>,
+    setup: Setup,
     requests: Mailbox<Message>,
     held: Receiver<Infallible>,
-    framing: Arc<dyn Framing>,
-    pool: WeakAddress<pool::Message>,
     route: Arc<Route>,
 }
 
-/// Starts a trunk on a socket that a backend has accepted.
-pub(crate) fn start(
-    id: u64,
-    backend: Endpoint,
-    socket: Arc<dyn Socket>,
-    framing: Arc<dyn Framing>,
-    pool: WeakAddress<pool::Message>,
-    route: &Arc<Route>,
-) -> Trunk {
-    let (address, requests) = mailbox(route.config.limits.mailbox);
+/// Starts a trunk.
+pub(crate) fn start(setup: Setup, route: &Arc<Route>) -> Trunk {
+    let own = route.config.limits.mailbox;
+    let (address, requests) = mailbox(if setup.shared { MAILBOX_SHARED } else { own });
     let route = Arc::clone(route);
     let runtime = Arc::clone(&route.runtime);
     let (holding, held) = async_channel::bounded(1);
-    let supervisor = Supervisor { id, backend, socket, requests, held, framing, pool, route };
+    let id = setup.id;
+    let supervisor = Supervisor { setup, requests, held, route };
     actor::spawn(&*runtime, NAME, None, supervisor.run()).detach();
-    Trunk { address, _held: holding }
+    Trunk { id, address, _held: holding }
 }
 
 enum Ended {
@@ -87,13 +96,19 @@ enum Ended {
 
 impl Supervisor {
     async fn run(self) {
-        let Supervisor { id, backend, socket, requests, held, framing, pool, route } = self;
+        let Supervisor { setup, requests, held, route } = self;
+        let Setup { id, shared, backend, socket, framing, reply_timeout, pool } = setup;
         let runtime = &*route.runtime;
-        log::debug!(actor = NAME, trunk = id, backend:% = backend; "connected");
-        let (expected, owed) = mailbox::<Owed>(OWED);
+        log::debug!(actor = NAME, trunk = id, backend:% = backend, shared; "connected");
+        let (expected, owed) = mailbox::<Owed>(if shared { OWED_SHARED } else { OWED });
         let writer = write_requests(backend_writer::NAME, requests, expected, Arc::clone(&socket));
-        let reader =
-            read_replies(backend_reader::NAME, owed, Arc::clone(&socket), framing.replies());
+        let reader = read_replies(
+            backend_reader::NAME,
+            owed,
+            Arc::clone(&socket),
+            framing.replies(),
+            Patience::new(Arc::clone(&route.runtime), reply_timeout),
+        );
         let writer = async { Ended::Writer(writer.await) };
         let reader = async { Ended::Reader(reader.await) };
         let mut crew = vec![
@@ -129,7 +144,7 @@ impl Supervisor {
         log::debug!(actor = NAME, trunk = id, backend:% = backend, clean; "ended");
         if let Some(pool) = pool.upgrade() {
             // Gone means that the proxy is being dropped.
-            let _ = pool.send(pool::Message::Down).await;
+            let _ = pool.send(pool::Message::Down { id, shared }).await;
         }
     }
 }

@@ -67,6 +67,7 @@ impl Flags {
             queue_timeout: self.queue_timeout.unwrap_or(default.queue_timeout),
             max_queue: self.max_queue.unwrap_or(default.max_queue),
             trunk_idle: self.trunk_idle.unwrap_or(default.trunk_idle),
+            ..default
         };
         for (flag, value) in [("--trunks", config.trunks), ("--max-queue", config.max_queue)] {
             if value == 0 {

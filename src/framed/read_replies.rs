@@ -1,24 +1,28 @@
 //! What the backend_reader of a trunk does.
 
 use super::{Outcome, Owed};
+use crate::Boxed;
 use crate::actor::Budget;
 use crate::framing::{Malformed, Replies, Reply};
 use crate::mailbox::Mailbox;
-use crate::runtime::{Either, race};
-use crate::socket::{Socket, recv};
+use crate::runtime::{Either, Runtime, race};
+use crate::socket::{Chunk, Socket, recv};
 use crate::tunnel::Exit;
+use futures_lite::future::pending;
 use std::io;
 use std::sync::Arc;
+use std::time::Duration;
 
-/// Reads replies from a trunk and passes each to whom it is owed, until the trunk ends, cannot be understood, or cannot
-/// be used any more.
+/// Reads replies from a trunk and passes each to whom it is owed, until the trunk ends, cannot be understood, cannot be
+/// used any more, or is silent for too long.
 pub(crate) async fn read_replies(
     name: &'static str,
     mut expected: Mailbox<Owed>,
     socket: Arc<dyn Socket>,
     replies: Box<dyn Replies>,
+    patience: Patience,
 ) -> Exit {
-    let mut reading = Reading { replies, due: None, bytes: Vec::new(), begun: None };
+    let mut reading = Reading { replies, due: None, bytes: Vec::new(), begun: None, patience };
     let exit = reading.run(&mut expected, &*socket).await;
     match exit {
         Ok(exit) => exit,
@@ -29,6 +33,41 @@ pub(crate) async fn read_replies(
     }
 }
 
+/// Finds out that a backend has owed something for too long without sending a byte. It asks nobody for the time: it counts
+/// looks, each an eighth of the limit after the other, so that it is late by two of them at most.
+pub(crate) struct Patience {
+    runtime: Arc<dyn Runtime>,
+    /// Between two looks; `None` never loses patience.
+    every: Option<Duration>,
+    look: Option<Boxed<'static, ()>>,
+    /// Looks since a byte has come, or nothing was due.
+    silent: u32,
+}
+
+impl Patience {
+    const LOOKS: u32 = 8;
+
+    pub(crate) fn new(runtime: Arc<dyn Runtime>, limit: Option<Duration>) -> Patience {
+        let every = limit.map(|limit| limit / Self::LOOKS);
+        Patience { runtime, every, look: None, silent: 0 }
+    }
+
+    /// Waits until it is time for a look.
+    async fn wait(&mut self) {
+        let Some(every) = self.every else { return pending().await };
+        let look = self.look.get_or_insert_with(|| self.runtime.sleep(every));
+        look.await;
+        self.look = None;
+    }
+
+    /// A look: whether patience is lost.
+    fn looks(&mut self, due: Option<&Owed>) -> bool {
+        self.silent = if due.is_some_and(|due| !due.has_time()) { self.silent + 1 } else { 0 };
+        // The first look may have come right behind the request.
+        self.silent > Self::LOOKS
+    }
+}
+
 struct Reading {
     replies: Box<dyn Replies>,
     due: Option<Owed>,
@@ -36,6 +75,14 @@ struct Reading {
     bytes: Vec<u8>,
     /// The reply of which a part has been passed on.
     begun: Option<Reply>,
+    patience: Patience,
+}
+
+enum Happens {
+    Came(io::Result<Option<Chunk>>),
+    /// Whoever has the trunk for himself has left while it is silent.
+    Deserted,
+    Look,
 }
 
 impl Reading {
@@ -49,33 +96,53 @@ impl Reading {
             if let Some(exit) = self.pass_on(expected).await? {
                 return Ok(exit);
             }
-            let came = match &self.due {
-                // Whoever has the trunk for himself may leave while it is silent.
-                Some(due) if due.count.is_none() => {
-                    match race(recv(socket), due.reply_to.closed()).await {
-                        Either::A(came) => came,
-                        Either::B(()) => return Ok(Exit::Deserted),
-                    }
+            match self.happens(socket).await {
+                Happens::Came(Ok(Some(chunk))) => {
+                    self.patience.silent = 0;
+                    self.bytes.extend_from_slice(&chunk);
                 }
-                _ => recv(socket).await,
-            };
-            match came {
-                Ok(Some(chunk)) => self.bytes.extend_from_slice(&chunk),
-                Ok(None) => {
-                    let raw = self.due.as_ref().is_some_and(|due| due.count.is_none());
+                Happens::Came(Ok(None)) => {
+                    let raw = self.due.as_ref().is_some_and(Owed::is_raw);
                     let complete = self.bytes.is_empty() && self.replies.ends_with_the_trunk();
                     if (raw || complete)
                         && let Some(due) = &mut self.due
                     {
-                        due.count = Some(0);
                         due.tell(Outcome::Retired);
                         due.tell(Outcome::Last);
+                        due.done();
                     }
                     return Ok(Exit::Finished);
                 }
-                Err(error) => return Ok(Exit::Failed(error)),
+                Happens::Came(Err(error)) => return Ok(Exit::Failed(error)),
+                Happens::Deserted => return Ok(Exit::Deserted),
+                Happens::Look => {
+                    if self.due.is_none() {
+                        self.due = expected.try_recv();
+                    }
+                    if self.patience.looks(self.due.as_ref()) {
+                        if let Some(due) = &self.due {
+                            due.tell(Outcome::Late);
+                        }
+                        return Ok(Exit::Failed(io::ErrorKind::TimedOut.into()));
+                    }
+                }
             }
             budget.spend().await;
+        }
+    }
+
+    async fn happens(&mut self, socket: &dyn Socket) -> Happens {
+        let deserted = async {
+            match &self.due {
+                Some(due) if due.is_raw() => due.deserted().await,
+                _ => pending().await,
+            }
+        };
+        let rest = race(deserted, self.patience.wait());
+        match race(recv(socket), rest).await {
+            Either::A(came) => Happens::Came(came),
+            Either::B(Either::A(())) => Happens::Deserted,
+            Either::B(Either::B(())) => Happens::Look,
         }
     }
 
@@ -90,14 +157,15 @@ impl Reading {
                 break None;
             }
             if let Some(due) = &mut self.due
-                && due.count.is_none()
+                && due.is_raw()
             {
                 // All that comes is the client's, as it is.
                 let chunk = self.bytes.split_off(start);
-                let _ = due.pass(chunk).await;
+                due.pass(chunk).await;
+                due.go_on();
                 break None;
             }
-            let shape = self.due.as_ref().map(|due| due.shape);
+            let shape = self.due.as_ref().map(Owed::shape);
             let Some(piece) = self.replies.next(&self.bytes[start..], shape)? else { break None };
             let end = start + piece.bytes;
             let chunk = piece.instead.unwrap_or_else(|| self.bytes[start..end].to_vec());
@@ -115,22 +183,23 @@ impl Reading {
             if piece.ends && reply.last {
                 due.tell(Outcome::Last);
             }
-            if !reply.silent {
-                // Gone: the client has left, and the rest is read for nobody.
-                let _ = due.pass(chunk).await;
+            if !reply.silent && !chunk.is_empty() {
+                due.pass(chunk).await;
             }
             if !piece.ends {
+                due.go_on();
                 continue;
-            }
-            if reply.pops {
-                due.replied();
             }
             if reply.tunnels {
-                due.count = None;
-                due.tell(Outcome::Tunnels);
+                due.go_on();
+                due.tunnels();
                 continue;
             }
-            if due.count == Some(0) {
+            if !reply.pops {
+                due.go_on_unbegun();
+                continue;
+            }
+            if due.replied() {
                 let next = expected.try_recv();
                 if next.is_none() && start < self.bytes.len() {
                     due.tell(Outcome::Doubtful);

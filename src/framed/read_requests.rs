@@ -1,46 +1,61 @@
-//! What the client_reader does where its requests are looked at: one lease for each run of requests.
+//! What the client_reader does where its requests are looked at: it sees to it that each ends in one reply or one error.
 //!
-//! A lease begins with a request and ends when nothing is owed any more. Requests that come meanwhile go to the same
-//! trunk, so that their replies keep their order.
+//! A lease begins with a request. One of the client's own ends when nothing is owed any more: requests that come meanwhile
+//! go to the same trunk, so that their replies keep their order. One that is shared lasts, for as long as its trunk.
+//!
+//! # When a trunk is lost
+//! What it owed to this client is a row of requests without a gap, for a trunk answers in order. They are taken up again one
+//! by one, in that order: what the trunk had not begun to write is sent to another; what it had may be sent again once, if it
+//! is idempotent and nothing of its reply was passed on; all others end in an error.
 
-use super::{Message, Outcome, Owed, Piece};
+use super::{Message, Outcome, Owed, Piece, Tab, reset};
 use crate::Side;
-use crate::actor::Budget;
+use crate::actor::{self, Budget};
+use crate::credit::{Credit, Credits};
 use crate::framing::{Action, Binding, Count, Framing, Request, Requests, Trouble};
 use crate::mailbox::Address;
 use crate::pool::{Lease, Pool};
 use crate::runtime::{Either, race};
 use crate::socket::{Chunk, Socket, recv};
 use crate::tunnel::{self, Cut, Exit, Post};
-use async_channel::{Receiver, WeakSender};
+use async_channel::Receiver;
 use futures_lite::future::pending;
+use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 
-/// Reads requests until the client ends its sending, cannot be understood, or is lost.
+/// Reads requests until the client ends its sending, cannot be understood, or is lost. There must be room in the mailbox
+/// for as many replies as there are `credits`, and for the end.
 pub(crate) async fn read_requests(
     name: &'static str,
     socket: Arc<dyn Socket>,
     to_client: Address<tunnel::Message>,
+    credits: Credits,
     pool: Pool,
     drain: Receiver<Infallible>,
     post: Post,
 ) -> Exit {
     let framing = pool.framing();
     let requests = framing.requests();
+    let (tab, bell) = Tab::new(to_client.clone(), credits.clone(), pool.reply_buffer());
     let mut reading = Reading {
         name,
         framing,
         requests,
         socket,
         to_client,
+        credits,
         pool,
         post,
+        tab,
+        bell,
+        asked: VecDeque::new(),
+        pruned: 0,
+        again: VecDeque::new(),
+        orphaned: false,
         bytes: Vec::new(),
         lease: None,
-        busy: None,
         pinned: None,
         last: false,
         retired: false,
@@ -56,7 +71,11 @@ pub(crate) async fn read_requests(
             Ok(()) => Exit::Finished,
             Err(_) => Exit::Deserted,
         },
-        Err(exit) => exit,
+        Err(exit) => {
+            // What shared trunks still owe to it is for nobody.
+            reading.to_client.close();
+            exit
+        }
     }
 }
 
@@ -66,13 +85,22 @@ struct Reading {
     requests: Box<dyn Requests>,
     socket: Arc<dyn Socket>,
     to_client: Address<tunnel::Message>,
+    credits: Credits,
     pool: Pool,
     post: Post,
+    /// What the client awaits, and the bell that rings when something has become of that.
+    tab: Arc<Tab>,
+    bell: Receiver<()>,
+    /// Requests that went to the trunk, and were not answered when that was last looked at; `pruned` were before.
+    asked: VecDeque<Asked>,
+    pruned: usize,
+    /// Requests whose trunk was lost, which are to be taken up again in this order.
+    again: VecDeque<Asked>,
+    /// What the client was pinned to is lost.
+    orphaned: bool,
     /// What has come and was not understood yet.
     bytes: Vec<u8>,
     lease: Option<Lease>,
-    /// Open while the trunk owes something.
-    busy: Option<Busy>,
     /// Why the lease is not given back when nothing is owed.
     pinned: Option<&'static str>,
     /// The client is closed behind the replies that it awaits.
@@ -92,14 +120,38 @@ struct Reading {
     budget: Budget,
 }
 
-struct Busy {
-    sender: WeakSender<Outcome>,
-    outcomes: Receiver<Outcome>,
-    broken: Arc<AtomicBool>,
+/// A request that went to a trunk.
+struct Asked {
+    request: Request,
+    /// Its bytes, if it went as a whole.
+    copy: Option<Vec<u8>>,
+    /// How often it was sent.
+    tries: u32,
+    /// What became of it, once its trunk is lost.
+    trouble: Trouble,
+    /// A trunk may have carried it out.
+    written: bool,
+}
+
+impl Asked {
+    /// More trunks in a row that end as soon as they are there are no accident.
+    const TRIES: u32 = 3;
+
+    /// RFC 9110, 9.2.2, says it for HTTP: a request may be repeated if that is the same as asking once.
+    fn may_go_again(&self) -> bool {
+        let once =
+            self.request.idempotent && self.tries == 1 && self.trouble == Trouble::BackendLost;
+        self.copy.is_some() && self.tries < Self::TRIES && (!self.written || once)
+    }
 }
 
 /// More than this is not read ahead while a reply is waited for.
 const AHEAD: usize = 16 << 10;
+
+/// The cause of the end of a client whose protocol has no words for that.
+const LOST: &str = "a reply was lost";
+
+const PIN_LOST: &str = "the trunk it was pinned to was lost";
 
 /// The client must be shown a reset.
 fn cut(cause: impl Into<String>) -> Exit {
@@ -108,8 +160,8 @@ fn cut(cause: impl Into<String>) -> Exit {
 
 /// What a client_reader waits for.
 enum Happens {
-    /// Something of a reply, or that nothing is owed any more.
-    Told(Option<Outcome>),
+    /// There is something to look at in the tab.
+    Told,
     /// Bytes of the client.
     Came,
     /// The client has ended its sending.
@@ -128,6 +180,8 @@ enum Way {
     Forward {
         /// Nothing more is looked at before its reply has ended.
         exclusive: bool,
+        /// It has a reply.
+        owes: bool,
     },
     /// It was answered here, or cannot be.
     Drop,
@@ -165,17 +219,18 @@ impl Reading {
             let came: Vec<u8> = self.bytes.drain(..piece.bytes).collect();
             let chunk = piece.instead.unwrap_or(came);
             let mut owed = None;
-            if let Some(request) = &piece.begins {
-                let (way, owes) = self.begin(request).await?;
-                (self.way, binding, owed) = (Some(way), Some(request.binding), owes);
-            } else if self.is_in_a_request() && self.is_answered() {
-                self.settle().await?;
-                self.answered_early = true;
+            if let Some(request) = piece.begins {
+                binding = Some(request.binding);
+                let way;
+                (way, owed) = self.begin(request, &chunk, piece.ends).await?;
+                self.way = Some(way);
+            } else if self.is_answered() && self.was_answered_early().await? {
                 return self.end().await;
             }
             if self.is_in_a_request() && !self.forward(chunk, owed).await {
-                // The trunk is gone, and whoever was owed something has been told.
                 self.way = Some(Way::Drop);
+                // The request is among those that are taken up again, unless it awaits no reply.
+                self.settle().await?;
             }
             if !piece.ends {
                 continue;
@@ -184,7 +239,7 @@ impl Reading {
             if matches!(binding, Some(Binding::Tunnel(_))) && done != Some(Way::Drop) {
                 return self.tunnel().await;
             }
-            let exclusive = done == Some(Way::Forward { exclusive: true });
+            let exclusive = matches!(done, Some(Way::Forward { exclusive: true, .. }));
             let release = binding == Some(Binding::Release);
             if (self.last || exclusive || release) && self.settle().await? {
                 return self.tunnel().await;
@@ -227,18 +282,22 @@ impl Reading {
     /// nothing is owed any more.
     async fn more(&mut self) -> Result<bool, Exit> {
         loop {
+            let stops = self.drain.is_closed();
+            self.tab.await_the_end(stops || self.fin);
             let mut leaves = false;
-            if self.busy.is_none() {
+            if !self.tab.owes() {
+                if self.is_answered() && self.was_answered_early().await? {
+                    return Ok(false);
+                }
+                self.settle().await?;
                 if self.way.is_none() {
                     self.give_back().await;
                 }
                 let idle = self.way.is_none() && self.bytes.is_empty() && self.pinned.is_none();
-                if self.last {
-                    return Ok(false);
-                }
-                leaves = idle && self.drain.is_closed();
+                leaves = idle && stops;
             }
-            if self.fin {
+            self.take_told()?;
+            if self.last || self.fin {
                 return Ok(false);
             }
             let happens = if leaves {
@@ -251,21 +310,9 @@ impl Reading {
                 self.happens(true).await
             };
             match happens {
-                Happens::Told(outcome) => {
-                    if self.took(outcome)? {
-                        self.busy = None;
-                        if self.is_in_a_request() {
-                            self.answered_early = true;
-                            return Ok(false);
-                        }
-                    }
-                    if self.last {
-                        return Ok(false);
-                    }
-                }
                 Happens::Came => return Ok(true),
-                Happens::Ended | Happens::Drain => {}
-                Happens::TrunkLost => return Err(cut("the trunk it was pinned to was lost")),
+                Happens::Told | Happens::Ended | Happens::Drain => {}
+                Happens::TrunkLost => return Err(cut(PIN_LOST)),
                 Happens::Lost(error) => return Err(Exit::Failed(error)),
                 Happens::Gone => return Err(Exit::Deserted),
             }
@@ -275,38 +322,103 @@ impl Reading {
     /// Waits until nothing is owed; whether the last reply said that bytes go through from now on. Reads ahead a little,
     /// so that the loss of a client is noticed.
     async fn settle(&mut self) -> Result<bool, Exit> {
-        while self.busy.is_some() {
+        self.tab.await_the_end(true);
+        loop {
+            if !self.tab.owes() {
+                self.conclude()?;
+                match self.again.pop_front() {
+                    Some(asked) => {
+                        self.ask_again(asked).await?;
+                        continue;
+                    }
+                    None if self.orphaned => return Err(cut(PIN_LOST)),
+                    None => return Ok(false),
+                }
+            }
+            self.take_told()?;
+            if self.tab.take_told(Outcome::Tunnels) {
+                return Ok(true);
+            }
             let ahead = !self.fin && self.bytes.len() < AHEAD;
             match self.happens(ahead).await {
-                Happens::Told(Some(Outcome::Tunnels)) => return Ok(true),
-                Happens::Told(outcome) => {
-                    if self.took(outcome)? {
-                        self.busy = None;
-                    }
-                }
-                Happens::Came | Happens::Ended | Happens::Drain | Happens::TrunkLost => {}
+                Happens::Told
+                | Happens::Came
+                | Happens::Ended
+                | Happens::Drain
+                | Happens::TrunkLost => {}
                 Happens::Lost(error) => return Err(Exit::Failed(error)),
                 Happens::Gone => return Err(Exit::Deserted),
             }
         }
-        Ok(false)
+    }
+
+    /// Nothing is owed any more: what was not answered will not be, and its trunk is lost.
+    fn conclude(&mut self) -> Result<(), Exit> {
+        self.take_told()?;
+        let progress = self.tab.progress();
+        self.tab.start_over();
+        let answered = progress.answered - std::mem::take(&mut self.pruned);
+        self.asked.drain(..answered);
+        if self.asked.is_empty() {
+            return Ok(());
+        }
+        self.lease = None;
+        (self.retired, self.doubtful) = (false, false);
+        if self.is_in_a_request() {
+            self.way = Some(Way::Drop);
+        }
+        if self.tab.take_told(Outcome::Begun) {
+            return Err(cut(LOST));
+        }
+        self.orphaned |= self.pinned.is_some();
+        if self.tab.take_told(Outcome::Late)
+            && let Some(first) = self.asked.front_mut()
+        {
+            first.trouble = Trouble::ReplyTimeout;
+        }
+        let written = progress.written - progress.answered;
+        for asked in self.asked.iter_mut().take(written) {
+            asked.written = true;
+        }
+        // In front of those that wait to be taken up already.
+        self.asked.append(&mut self.again);
+        std::mem::swap(&mut self.asked, &mut self.again);
+        Ok(())
+    }
+
+    /// Sends a request to another trunk, if that does no harm; or else tells the client that it will not be answered.
+    async fn ask_again(&mut self, mut asked: Asked) -> Result<(), Exit> {
+        if self.orphaned || !asked.may_go_again() {
+            return self.refuse(asked.trouble, &asked.request).await;
+        }
+        let Some(chunk) = asked.copy.clone() else { return Ok(()) };
+        let credit = self.lease_now(&asked.request, true).await?;
+        let credit = match credit {
+            Ok(credit) => credit,
+            Err(trouble) => return self.refuse(trouble, &asked.request).await,
+        };
+        let conn = self.post.conn.number();
+        log::debug!(actor = self.name, conn; "a request is sent again: its trunk was lost");
+        asked.tries += 1;
+        let owed = self.owe(&asked.request, credit);
+        self.asked.push_back(asked);
+        // If that trunk is gone too, the request is taken up once more.
+        self.forward(chunk, owed).await;
+        Ok(())
     }
 
     async fn happens(&mut self, reads: bool) -> Happens {
-        let idle = self.busy.is_none();
+        let idle = !self.tab.owes();
         let told = async {
-            match &self.busy {
-                Some(busy) => busy.outcomes.recv().await.ok(),
-                None => pending().await,
-            }
+            // It cannot close while the tab is here.
+            let _ = self.bell.recv().await;
         };
         let came = async { if reads { recv(&*self.socket).await } else { pending().await } };
         let drain = async {
-            // While something is owed, or a request has begun, the end of that is waited for.
-            if idle && self.way.is_none() && !self.drain.is_closed() {
-                let _ = self.drain.recv().await;
-            } else {
+            if self.drain.is_closed() {
                 pending().await
+            } else {
+                let _ = self.drain.recv().await;
             }
         };
         let lost = async {
@@ -317,7 +429,7 @@ impl Reading {
         };
         let came = race(race(came, self.to_client.closed()), race(drain, lost));
         match race(told, came).await {
-            Either::A(outcome) => Happens::Told(outcome),
+            Either::A(()) => Happens::Told,
             Either::B(Either::A(Either::A(Ok(Some(chunk))))) => {
                 let post = &self.post;
                 post.gauges.add_read(Side::Client, chunk.len());
@@ -337,33 +449,35 @@ impl Reading {
         }
     }
 
-    /// A reply broke off. It was told as well, unless there was no room for one thing more to tell.
-    fn is_broken(&self) -> bool {
-        self.busy.as_ref().is_some_and(|busy| busy.broken.load(SeqCst))
+    /// Takes in what was told of replies.
+    fn take_told(&mut self) -> Result<(), Exit> {
+        self.last |= self.tab.take_told(Outcome::Last);
+        self.retired |= self.tab.take_told(Outcome::Retired);
+        self.doubtful |= self.tab.take_told(Outcome::Doubtful);
+        if self.tab.was_told(Outcome::Behind) {
+            let text = "it takes its replies too slowly for a trunk that it shares";
+            return Err(Exit::Failed(io::Error::other(text)));
+        }
+        Ok(())
     }
 
-    /// Takes in what was told of a reply; true if nothing is owed any more.
-    fn took(&mut self, outcome: Option<Outcome>) -> Result<bool, Exit> {
-        match outcome {
-            None if self.is_broken() => return self.took(Some(Outcome::Broken)),
-            None => return Ok(true),
-            Some(Outcome::Last) => self.last = true,
-            Some(Outcome::Retired) => self.retired = true,
-            Some(Outcome::Doubtful) => self.doubtful = true,
-            Some(Outcome::Broken) => {
-                self.lease = None;
-                return Err(cut("a reply was lost"));
-            }
-            // Only an exclusive request is answered so, and that is waited for by `settle`.
-            Some(Outcome::Tunnels) => {}
-        }
-        Ok(false)
+    /// Forgets the requests that were answered.
+    fn prune(&mut self) {
+        let answered = self.tab.progress().answered;
+        self.asked.drain(..answered - self.pruned);
+        self.pruned = answered;
     }
 
     /// Decides what becomes of a request that begins, and gets a trunk for it.
-    async fn begin(&mut self, request: &Request) -> Result<(Way, Option<Owed>), Exit> {
+    async fn begin(
+        &mut self,
+        request: Request,
+        bytes: &[u8],
+        whole: bool,
+    ) -> Result<(Way, Option<Owed>), Exit> {
         self.last |= request.last;
-        if self.is_answered() {
+        self.prune();
+        if !self.tab.owes() {
             // What the last reply had to tell is heard first.
             self.settle().await?;
         }
@@ -381,65 +495,143 @@ impl Reading {
             self.answer(answer.clone()).await?;
             return Ok((Way::Drop, None));
         }
-        if self.retired || self.lease.as_ref().is_none_or(Lease::is_over) {
-            // What the old one owed was told to the client as an error, which comes first.
-            self.settle().await?;
-            if self.pinned.is_some() {
-                // What it left there cannot be had elsewhere.
-                return Err(cut("the trunk it was pinned to was lost"));
+        let credit = match self.lease_for(&request, whole).await? {
+            Ok(credit) => credit,
+            Err(trouble) => {
+                self.refuse(trouble, &request).await?;
+                return Ok((Way::Drop, None));
             }
+        };
+        let exclusive = matches!(request.binding, Binding::Exclusive(_));
+        let owed = self.owe(&request, credit);
+        if owed.is_some() {
+            // What a client has left on a trunk is of use there alone.
+            let copy = (whole && self.pinned.is_none()).then(|| bytes.to_vec());
+            let (trouble, written) = (Trouble::BackendLost, false);
+            self.asked.push_back(Asked { request, copy, tries: 1, trouble, written });
+        }
+        Ok((Way::Forward { exclusive, owes: owed.is_some() }, owed))
+    }
+
+    /// Gets a trunk for a request, once those before it that need another one have their replies.
+    async fn lease_for(
+        &mut self,
+        request: &Request,
+        whole: bool,
+    ) -> Result<Result<Option<Credit>, Trouble>, Exit> {
+        if !self.has_trunk_for(request, whole) {
+            // Replies keep the order of their requests, though these go to different trunks.
+            self.settle().await?;
+            if self.pinned.is_some() && !self.has_trunk_for(request, whole) {
+                // What it left there cannot be had elsewhere.
+                return Err(cut(PIN_LOST));
+            }
+        }
+        self.lease_now(request, whole).await
+    }
+
+    /// A client that stands still in the middle of a request must not hold up those behind it, nor one that binds its trunk.
+    fn shares(&self, request: &Request, whole: bool) -> bool {
+        self.pool.shares() && whole && request.binding == Binding::Shared
+    }
+
+    fn has_trunk_for(&self, request: &Request, whole: bool) -> bool {
+        let shares = self.shares(request, whole);
+        let owes = self.tab.owes();
+        self.lease.as_ref().is_some_and(|lease| {
+            // Of its own, one is kept only while something is owed on it.
+            let kept = owes || self.pinned.is_some();
+            let fits = if lease.is_shared() { shares } else { kept || !shares };
+            let stays = owes || !lease.is_retired();
+            !lease.is_over() && !self.retired && fits && stays
+        })
+    }
+
+    /// Gets a trunk for a request, unless there is one that can be used; and room for its reply, if the trunk is shared.
+    async fn lease_now(
+        &mut self,
+        request: &Request,
+        whole: bool,
+    ) -> Result<Result<Option<Credit>, Trouble>, Exit> {
+        if !self.has_trunk_for(request, whole) {
+            self.let_go().await;
             (self.lease, self.retired, self.doubtful) = (None, false, false);
-            let leased = match race(self.pool.lease(), self.to_client.closed()).await {
+            let shares = self.shares(request, whole);
+            let leased = match race(self.pool.lease(shares), self.to_client.closed()).await {
                 Either::A(leased) => leased,
                 Either::B(()) => return Err(Exit::Deserted),
             };
             match leased {
                 Ok(lease) => self.lease = Some(lease),
-                Err(trouble) => {
-                    self.refuse(trouble, request).await?;
-                    return Ok((Way::Drop, None));
-                }
+                Err(trouble) => return Ok(Err(trouble)),
             }
         }
-        match request.binding {
-            Binding::Pinned(why) | Binding::Tunnel(why) => self.pin(why),
-            Binding::Shared | Binding::Exclusive(_) | Binding::Release => {}
+        if let Err(trouble) = self.bind(request).await {
+            return Ok(Err(trouble));
         }
-        let exclusive = matches!(request.binding, Binding::Exclusive(_));
-        let count = match (request.replies, request.binding) {
-            (_, Binding::Tunnel(_)) | (Count::Unknown, _) => None,
-            (Count::Exactly(0), _) => return Ok((Way::Forward { exclusive }, None)),
-            (Count::Exactly(count), _) => Some(count),
-        };
-        let mut busy = None;
-        if let Some(Busy { sender, broken, .. }) = &self.busy {
-            busy = sender.upgrade().map(|sender| (sender, Arc::clone(broken)));
-            if busy.is_none() {
-                self.settle().await?;
-            }
-        }
-        let (busy, broken) = busy.unwrap_or_else(|| {
-            // Room for what one reply has to tell; the first that matters ends the client.
-            let (sender, outcomes) = async_channel::bounded(4);
-            let broken = Arc::default();
-            let sharing = Arc::clone(&broken);
-            self.busy = Some(Busy { sender: sender.downgrade(), outcomes, broken: sharing });
-            (sender, broken)
-        });
-        let owed = Owed::new(
-            self.to_client.clone(),
-            request.shape,
-            count,
-            Arc::clone(&self.framing),
-            busy,
-            broken,
-        );
-        Ok((Way::Forward { exclusive }, Some(owed)))
+        let shared = self.lease.as_ref().is_some_and(Lease::is_shared);
+        Ok(Ok(if shared && request.replies != Count::Exactly(0) {
+            Some(self.credit().await?)
+        } else {
+            None
+        }))
     }
 
-    /// Whether what was owed has come, if anything was.
+    /// Waits for room at the client.
+    async fn credit(&mut self) -> Result<Credit, Exit> {
+        loop {
+            self.take_told()?;
+            let told = async {
+                let _ = self.bell.recv().await;
+            };
+            match race(self.credits.take(), race(told, self.to_client.closed())).await {
+                Either::A(credit) => return Ok(credit),
+                Either::B(Either::A(())) => {}
+                Either::B(Either::B(())) => return Err(Exit::Deserted),
+            }
+        }
+    }
+
+    /// Notes on the tab what a request will have for replies.
+    fn owe(&self, request: &Request, credit: Option<Credit>) -> Option<Owed> {
+        let count = match (request.replies, request.binding) {
+            (_, Binding::Tunnel(_)) | (Count::Unknown, _) => None,
+            (Count::Exactly(0), _) => return None,
+            (Count::Exactly(count), _) => Some(count),
+        };
+        Some(Owed::new(&self.tab, request.shape, count, request.waits, credit))
+    }
+
+    /// Whether the request in which we are awaits nothing any more: its reply has come, or never will.
     fn is_answered(&self) -> bool {
-        self.busy.as_ref().is_some_and(|busy| busy.sender.upgrade().is_none())
+        matches!(self.way, Some(Way::Forward { owes: true, .. })) && !self.tab.owes()
+    }
+
+    /// Which of the two it is. If its trunk was lost, the rest of the request is dropped, behind which others may follow.
+    async fn was_answered_early(&mut self) -> Result<bool, Exit> {
+        self.settle().await?;
+        self.answered_early = self.is_in_a_request();
+        Ok(self.answered_early)
+    }
+
+    /// Takes the trunk out of those that are shared one request after the other, if the request needs that.
+    async fn bind(&mut self, request: &Request) -> Result<(), Trouble> {
+        let why = match request.binding {
+            Binding::Pinned(why) | Binding::Tunnel(why) => {
+                self.pin(why);
+                why
+            }
+            Binding::Exclusive(why) if request.waits => why,
+            Binding::Shared | Binding::Exclusive(_) | Binding::Release => return Ok(()),
+        };
+        let Some(lease) = &mut self.lease else { return Ok(()) };
+        let bound = self.pool.pin(lease).await;
+        if bound.is_err() {
+            let conn = self.post.conn.number();
+            log::warn!(actor = self.name, conn; "too many clients have a trunk of their own: {why}");
+            self.pinned = None;
+        }
+        bound
     }
 
     fn pin(&mut self, why: &'static str) {
@@ -471,7 +663,7 @@ impl Reading {
         let error = self.framing.error(trouble, request.shape);
         if error.is_empty() {
             // The protocol has no words for it.
-            return Err(cut(trouble.words()));
+            return Err(cut(if trouble == Trouble::BackendLost { LOST } else { trouble.words() }));
         }
         self.answer(error).await
     }
@@ -480,27 +672,36 @@ impl Reading {
         if bytes.is_empty() {
             return Ok(());
         }
-        let chunk = tunnel::Message::Chunk(bytes.into());
-        self.to_client.send(chunk).await.map_err(|_| Exit::Deserted)
+        self.tab.send(bytes).await.map_err(|_| Exit::Deserted)
     }
 
-    /// Nothing is owed: the trunk may serve somebody else, unless the client is pinned to it.
+    /// Nothing is owed: the trunk may serve somebody else, unless the client is pinned to it. One that is shared serves
+    /// others all the time.
     async fn give_back(&mut self) {
-        if self.pinned.is_none() {
+        if self.pinned.is_none() && self.lease.as_ref().is_some_and(|lease| !lease.is_shared()) {
             self.let_go().await;
         }
     }
 
-    /// The client is done with it. A trunk to which it was pinned is closed, for it holds what the client left there.
+    /// The client is done with it. A trunk to which it was pinned has to forget what the client left there.
     async fn let_go(&mut self) {
-        if let Some(lease) = self.lease.take() {
-            let retired = std::mem::take(&mut self.retired);
-            let doubtful = std::mem::take(&mut self.doubtful);
-            if self.pinned.take().is_some() || retired || doubtful {
-                // Gone: it has ended before.
-                let _ = lease.send(Message::Fin { owed: false }).await;
-            } else {
-                self.pool.give_back(lease).await;
+        let Some(lease) = self.lease.take() else { return };
+        let retired = std::mem::take(&mut self.retired);
+        let doubtful = std::mem::take(&mut self.doubtful);
+        let pinned = self.pinned.take().is_some();
+        if lease.is_shared() {
+            return;
+        }
+        if retired || doubtful {
+            return lease.close().await;
+        }
+        match self.framing.reset_query() {
+            _ if !pinned => self.pool.give_back(lease).await,
+            None => lease.close().await,
+            // The client does not wait for that.
+            Some(query) => {
+                let resetting = reset(lease, self.pool.clone(), query);
+                actor::spawn(self.pool.runtime(), "reset", None, resetting).detach();
             }
         }
     }
@@ -508,6 +709,11 @@ impl Reading {
     /// From here on the client has the trunk for itself, and its bytes go through as they are.
     async fn tunnel(&mut self) -> Result<(), Exit> {
         self.pinned.get_or_insert("tunnel");
+        if let Some(lease) = &mut self.lease
+            && let Err(trouble) = self.pool.pin(lease).await
+        {
+            return Err(cut(trouble.words()));
+        }
         let mut rest = std::mem::take(&mut self.bytes);
         loop {
             if !rest.is_empty() && !self.forward(std::mem::take(&mut rest), None).await {

@@ -17,6 +17,10 @@ pub(crate) enum Written {
     Failed,
 }
 
+/// Pieces that go out in one write at most. Fewer than may be owed: what is owed is posted before its request is written,
+/// and would wait for ever for replies to requests that wait for it.
+pub(crate) const BATCH: usize = 128;
+
 /// Writes requests to a trunk until it is to end, nobody has its address any more, or the socket fails.
 pub(crate) async fn write_requests(
     name: &'static str,
@@ -25,26 +29,26 @@ pub(crate) async fn write_requests(
     socket: Arc<dyn Socket>,
 ) -> Written {
     let mut budget = Budget::default();
+    let most = mailbox.capacity().min(BATCH);
+    let mut chunks = VecDeque::new();
     while let Some(first) = mailbox.recv().await {
-        let (mut chunks, mut next) = (VecDeque::new(), Some(first));
+        let mut next = Some(first);
         // What has gathered meanwhile goes out in the same system call.
         while let Some(Message::Piece(Piece { chunk, owed })) = next {
-            if let Some(owed) = owed
-                && expected.send(owed).await.is_err()
-            {
-                return Written::Deserted;
+            if let Some(owed) = owed {
+                owed.is_written();
+                if expected.send(owed).await.is_err() {
+                    return Written::Deserted;
+                }
             }
             chunks.push_back(chunk);
-            next = if chunks.len() < mailbox.capacity() { mailbox.try_recv() } else { None };
+            next = if chunks.len() < most { mailbox.try_recv() } else { None };
         }
         let (fin, owed) = match next {
             Some(Message::Fin { owed }) => (true, owed),
             _ => (false, false),
         };
-        let sent = match chunks.is_empty() {
-            true => Ok(()),
-            false => send_all(&*socket, &mut chunks, |_| {}).await,
-        };
+        let sent = send_all(&*socket, &mut chunks, |_| {}).await;
         if let Err(error) = sent.and_then(|()| if fin { socket.shutdown_write() } else { Ok(()) }) {
             log::debug!(actor = name; "writing to a trunk failed: {error}");
             return Written::Failed;

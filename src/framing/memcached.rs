@@ -307,6 +307,7 @@ fn command(line: &[u8], max_frame: usize) -> Result<Command, Malformed> {
         binding: Binding::Shared,
         idempotent: false,
         last: false,
+        waits: false,
     };
     let here = |request, data| Ok(Command { request, line: line.len(), instead: None, data });
     let Some((kind, form, idempotent)) = known(&words) else {
@@ -348,6 +349,7 @@ fn command(line: &[u8], max_frame: usize) -> Result<Command, Malformed> {
         binding,
         idempotent,
         last: false,
+        waits: false,
     };
     let plain = words.iter().map(|word| word.len() + 1).sum::<usize>() + 1;
     let instead = (plain != line.len() || !line.ends_with(b"\r\n")).then(|| {

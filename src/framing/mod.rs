@@ -163,6 +163,8 @@ pub struct Request {
     pub idempotent: bool,
     /// Whether the client has said that it is its last: it is closed behind the reply.
     pub last: bool,
+    /// Whether it asks the backend to wait with the reply: no silence is too long then.
+    pub waits: bool,
 }
 
 /// What is done with a request.
@@ -268,6 +270,8 @@ pub enum Trouble {
     BackendLost,
     /// The reply did not come in time.
     ReplyTimeout,
+    /// It needs a trunk of its own, and too many clients have one.
+    TooManyPinned,
 }
 
 impl Trouble {
@@ -279,6 +283,7 @@ impl Trouble {
             Trouble::QueueTimeout => "no backend connection became free in time",
             Trouble::BackendLost => "the backend connection was lost",
             Trouble::ReplyTimeout => "the backend did not reply in time",
+            Trouble::TooManyPinned => "too many clients have a backend connection of their own",
         }
     }
 }

@@ -44,6 +44,7 @@ fn plain() -> Request {
         binding: Binding::Shared,
         idempotent: false,
         last: false,
+        waits: false,
     }
 }
 

@@ -97,7 +97,7 @@ impl Framing for Http {
     fn error(&self, trouble: Trouble, shape: Shape) -> Vec<u8> {
         let (status, mut fields) = match trouble {
             Trouble::NoBackend | Trouble::BackendLost => ("502 Bad Gateway", vec![]),
-            Trouble::QueueFull | Trouble::QueueTimeout => {
+            Trouble::QueueFull | Trouble::QueueTimeout | Trouble::TooManyPinned => {
                 ("503 Service Unavailable", vec!["Retry-After: 1"])
             }
             Trouble::ReplyTimeout => ("504 Gateway Timeout", vec![]),

@@ -57,6 +57,7 @@ fn empty_line() -> Request {
         binding: Binding::Shared,
         idempotent: true,
         last: false,
+        waits: false,
     }
 }
 
@@ -130,6 +131,7 @@ fn understand(
         // A body is gone when the first trunk is; another trunk does not know who the client is.
         idempotent: method_is && !has_body && !upgrade && !*pinned,
         last,
+        waits: false,
     };
     Ok(Message { meaning, instead, body, at_once: expects })
 }

@@ -106,6 +106,9 @@ pub(super) enum Kind {
     Unwatch,
     Select,
     Asking,
+    Hello,
+    /// CLIENT SETINFO.
+    SetInfo,
     Reset,
     Quit,
     Http,
@@ -136,7 +139,7 @@ pub(super) const COMMANDS: &[(&str, Kind)] = &[
     ("CLIENT NO-TOUCH", Kind::Bound("CLIENT NO-TOUCH")),
     ("CLIENT PAUSE", Kind::Plain),
     ("CLIENT REPLY", Kind::ReplyMode),
-    ("CLIENT SETINFO", Kind::Bound("CLIENT SETINFO")),
+    ("CLIENT SETINFO", Kind::SetInfo),
     ("CLIENT SETNAME", Kind::Bound("CLIENT SETNAME")),
     ("CLIENT TRACKING", Kind::Bound("CLIENT TRACKING")),
     ("CLIENT TRACKINGINFO", Kind::Bound("CLIENT TRACKINGINFO")),
@@ -146,7 +149,7 @@ pub(super) const COMMANDS: &[(&str, Kind)] = &[
     ("DEBUG", Kind::Blocking("DEBUG")),
     ("DISCARD", Kind::Ends),
     ("EXEC", Kind::Ends),
-    ("HELLO", Kind::Bound("HELLO")),
+    ("HELLO", Kind::Hello),
     ("HOST:", Kind::Http),
     ("MONITOR", Kind::Tunnel("MONITOR")),
     ("MULTI", Kind::Multi),
@@ -282,6 +285,10 @@ impl Client {
             // What it says is so already.
             Kind::ReplyMode if words.count == Some(3) && words.get(2) == Some(b"ON") => Kind::Plain,
             Kind::ReplyMode => Kind::Refused("CLIENT REPLY is refused: every reply is counted"),
+            // That is how it is already, or else the client is pinned.
+            Kind::Hello if words.count == Some(1) => Kind::Plain,
+            Kind::Hello if words.count == Some(2) && words.get(1) == Some(b"2") => Kind::Plain,
+            Kind::Hello => Kind::Bound("HELLO"),
             other => other,
         };
         // With arguments, Redis refuses these, and they do nothing.
@@ -298,6 +305,10 @@ impl Client {
             Kind::Refused(why) => {
                 let answer = format!("-ERR trunkline: {why}\r\n").into_bytes();
                 return (self.here(Action::Answer(answer)), None);
+            }
+            // Every client says it, for the eyes of CLIENT LIST alone. It must not cost a trunk of its own.
+            Kind::SetInfo if was.is_none() && words.count == Some(4) => {
+                return (self.here(Action::Answer(b"+OK\r\n".to_vec())), None);
             }
             Kind::Reset if was.is_none() && alone => {
                 return (self.here(Action::Answer(b"+RESET\r\n".to_vec())), None);
@@ -322,6 +333,7 @@ impl Client {
             }
             Kind::Asking if !self.multi => self.asking = true,
             Kind::Bound(why) => self.bound = self.bound.or(Some(why)),
+            Kind::SetInfo => self.bound = self.bound.or(Some("CLIENT SETINFO")),
             Kind::Reset if alone => *self = Client::default(),
             _ => {}
         }
@@ -331,7 +343,9 @@ impl Client {
             (None, Kind::Blocking(why)) => Binding::Exclusive(why),
             (None, _) => Binding::Shared,
         };
-        (forwarded(binding, kind == Kind::Read && binding == Binding::Shared), None)
+        let idempotent = kind == Kind::Read && binding == Binding::Shared;
+        let waits = matches!(kind, Kind::Blocking(_));
+        (Request { waits, ..forwarded(binding, idempotent) }, None)
     }
 
     /// A request that goes nowhere; it leaves everything as it is.
@@ -353,6 +367,7 @@ fn forwarded(binding: Binding, idempotent: bool) -> Request {
         binding,
         idempotent,
         last: false,
+        waits: false,
     }
 }
 

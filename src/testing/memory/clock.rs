@@ -84,6 +84,10 @@ impl Runtime for Clock {
         }))
     }
 
+    fn random(&self) -> u32 {
+        0
+    }
+
     fn resolve<'a>(&'a self, _host: &'a str, _port: u16) -> Boxed<'a, io::Result<Vec<SocketAddr>>> {
         Box::pin(async { Err(ErrorKind::Unsupported.into()) })
     }

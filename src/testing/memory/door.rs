@@ -104,6 +104,10 @@ impl Runtime for Indoors {
         AsyncStd.sleep(time)
     }
 
+    fn random(&self) -> u32 {
+        AsyncStd.random()
+    }
+
     fn resolve<'a>(&'a self, host: &'a str, port: u16) -> Boxed<'a, io::Result<Vec<SocketAddr>>> {
         AsyncStd.resolve(host, port)
     }

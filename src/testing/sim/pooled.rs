@@ -75,6 +75,7 @@ pub(super) async fn own(world: World, ledger: Ledger, clients: usize) {
         queue_timeout: if world.chance(20) { world.while_up_to(SECOND) } else { SECOND * 3600 },
         max_queue: if world.chance(20) { 1 + world.roll(4) } else { 1000 },
         trunk_idle: world.while_up_to(SECOND * 20),
+        ..PoolConfig::default()
     };
     // Two for each client, and those of the trunks.
     world.lobby(|lobby| lobby.fd_limit = 1000);

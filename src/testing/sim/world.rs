@@ -343,6 +343,10 @@ impl Runtime for World {
         Box::pin(Sleep { world: self.clone(), until: self.time() + time, alarm: None })
     }
 
+    fn random(&self) -> u32 {
+        self.roll(1 << 32) as u32
+    }
+
     fn resolve<'a>(&'a self, _: &'a str, _: u16) -> Boxed<'a, io::Result<Vec<SocketAddr>>> {
         Box::pin(async { Err(io::ErrorKind::Unsupported.into()) })
     }

@@ -1,0 +1,289 @@
+//! What trunks owe to a client: the one place where a request and its reply meet.
+
+use super::Outcome;
+use crate::credit::{Credit, Credits};
+use crate::framing::Shape;
+use crate::mailbox::{Address, NotLeft};
+use crate::socket::Chunk;
+use crate::tunnel;
+use async_channel::{Receiver, Sender};
+use std::sync::Arc;
+use std::sync::atomic::Ordering::SeqCst;
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize};
+
+/// What one client awaits. Its client_reader has it together with everything that a trunk owes the client.
+///
+/// The client_reader alone decides what becomes of a request that gets no reply, for it alone knows the request. So a
+/// trunk that ends tells nobody anything: it drops what it owes, and here it shows how far that had come.
+pub(crate) struct Tab {
+    to_client: Address<tunnel::Message>,
+    credits: Credits,
+    /// A client for which more bytes wait on a shared trunk is cut off.
+    most_held: usize,
+    /// Requests that a trunk has not dealt with: neither answered nor dropped.
+    owed: AtomicUsize,
+    /// Requests of which a trunk has begun to write something, and those that were answered, since nothing was owed.
+    written: AtomicUsize,
+    answered: AtomicUsize,
+    told: AtomicU8,
+    /// The client_reader wants to know when nothing is owed any more.
+    awaited: AtomicBool,
+    /// Says that there is something to look at here; ringing it twice says nothing new.
+    bell: Sender<()>,
+}
+
+/// How far those requests have come that were asked since nothing was owed. They are dealt with in their order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Progress {
+    pub(crate) written: usize,
+    pub(crate) answered: usize,
+}
+
+impl Tab {
+    /// With the bell of its client_reader.
+    pub(crate) fn new(
+        to_client: Address<tunnel::Message>,
+        credits: Credits,
+        most_held: usize,
+    ) -> (Arc<Tab>, Receiver<()>) {
+        let (bell, heard) = async_channel::bounded(1);
+        let tab = Tab {
+            to_client,
+            credits,
+            most_held,
+            owed: AtomicUsize::new(0),
+            written: AtomicUsize::new(0),
+            answered: AtomicUsize::new(0),
+            told: AtomicU8::new(0),
+            awaited: AtomicBool::new(false),
+            bell,
+        };
+        (Arc::new(tab), heard)
+    }
+
+    pub(crate) fn owes(&self) -> bool {
+        self.owed.load(SeqCst) > 0
+    }
+
+    /// Whether the bell is to ring when nothing is owed any more, though all was answered. Asked before [`Tab::owes`].
+    pub(crate) fn await_the_end(&self, awaited: bool) {
+        self.awaited.store(awaited, SeqCst);
+    }
+
+    pub(crate) fn progress(&self) -> Progress {
+        Progress { written: self.written.load(SeqCst), answered: self.answered.load(SeqCst) }
+    }
+
+    /// Counts anew, when nothing is owed.
+    pub(crate) fn start_over(&self) {
+        self.written.store(0, SeqCst);
+        self.answered.store(0, SeqCst);
+    }
+
+    pub(crate) fn was_told(&self, outcome: Outcome) -> bool {
+        self.told.load(SeqCst) & outcome as u8 != 0
+    }
+
+    /// The same, and it is forgotten.
+    pub(crate) fn take_told(&self, outcome: Outcome) -> bool {
+        let told = self.was_told(outcome);
+        if told {
+            self.told.fetch_and(!(outcome as u8), SeqCst);
+        }
+        told
+    }
+
+    fn tell(&self, outcome: Outcome) {
+        if !self.was_told(outcome) {
+            self.told.fetch_or(outcome as u8, SeqCst);
+        }
+    }
+
+    fn ring(&self) {
+        // Full: it has not been heard yet. Closed: the client_reader has ended.
+        let _ = self.bell.try_send(());
+    }
+
+    /// Waits for a credit, and leaves bytes with it.
+    pub(crate) async fn send(&self, bytes: Vec<u8>) -> Result<(), Gone> {
+        let credit = self.credits.take().await;
+        self.leave(bytes, credit)
+    }
+
+    fn leave(&self, bytes: Vec<u8>, credit: Credit) -> Result<(), Gone> {
+        let chunk = Chunk::from(bytes).on_credit(credit);
+        match self.to_client.try_send(tunnel::Message::Chunk(chunk)) {
+            Ok(()) => Ok(()),
+            Err(NotLeft::Gone) => Err(Gone),
+            // A reply that is lost in silence would be worse than a panic, which costs the trunk and is seen.
+            Err(NotLeft::Full) => unreachable!("a credit is room in the mailbox"),
+        }
+    }
+}
+
+/// The client takes nothing any more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Gone;
+
+/// What a trunk owes to a client for one request.
+pub(crate) struct Owed {
+    tab: Arc<Tab>,
+    shape: Shape,
+    /// Replies that are still to come; `None` is all that ever comes, as it is.
+    count: Option<u32>,
+    /// The backend was asked to take its time.
+    waits: bool,
+    /// Of a trunk that clients share: room for the end of the reply.
+    credit: Option<Credit>,
+    /// Bytes of the reply for which there was no room besides; they are held on the credit.
+    gathered: Vec<u8>,
+    shares: bool,
+}
+
+impl Owed {
+    /// With a `credit`, the trunk never waits for this client.
+    pub(crate) fn new(
+        tab: &Arc<Tab>,
+        shape: Shape,
+        count: Option<u32>,
+        waits: bool,
+        credit: Option<Credit>,
+    ) -> Owed {
+        tab.owed.fetch_add(1, SeqCst);
+        let (tab, shares) = (Arc::clone(tab), credit.is_some());
+        Owed { tab, shape, count, waits, credit, gathered: Vec::new(), shares }
+    }
+
+    pub(super) fn shape(&self) -> Shape {
+        self.shape
+    }
+
+    /// The trunk has no other client any more, and its bytes go through as they are.
+    pub(super) fn is_raw(&self) -> bool {
+        self.count.is_none()
+    }
+
+    /// Nothing may come for any time, and the backend is as it should be.
+    pub(super) fn has_time(&self) -> bool {
+        self.waits || self.is_raw()
+    }
+
+    /// The request is about to be written.
+    pub(super) fn is_written(&self) {
+        self.tab.written.fetch_add(1, SeqCst);
+    }
+
+    pub(super) fn tell(&self, outcome: Outcome) {
+        self.tab.tell(outcome);
+        if outcome == Outcome::Last {
+            // It is to stop reading at once.
+            self.tab.ring();
+        }
+    }
+
+    /// The client has ended, or was cut off.
+    pub(super) fn is_deserted(&self) -> bool {
+        self.tab.to_client.is_closed()
+    }
+
+    /// Waits for that.
+    pub(super) async fn deserted(&self) {
+        self.tab.to_client.closed().await;
+    }
+
+    /// Passes on a part of what is owed. On a trunk that clients share it never waits.
+    pub(super) async fn pass(&mut self, bytes: Vec<u8>) {
+        if !self.shares {
+            // Gone: the client has left, and the rest is read for nobody.
+            let _ = self.tab.send(bytes).await;
+            return;
+        }
+        if self.is_deserted() || self.tab.was_told(Outcome::Behind) {
+            return;
+        }
+        if let Some(credit) = &mut self.credit {
+            credit.hold(bytes.len());
+        }
+        if self.gathered.is_empty() {
+            self.gathered = bytes;
+        } else {
+            self.gathered.extend_from_slice(&bytes);
+        }
+        if self.tab.credits.held() > self.tab.most_held {
+            self.tab.tell(Outcome::Behind);
+            self.tab.ring();
+            self.gathered = Vec::new();
+        }
+    }
+
+    /// A part has been passed on, and more is to come: what was gathered goes now, if there is room besides.
+    pub(super) fn go_on(&mut self) {
+        if !self.shares {
+            return self.tab.tell(Outcome::Begun);
+        }
+        if !self.gathered.is_empty()
+            && let Some(another) = self.tab.credits.try_take()
+        {
+            self.flush(Some(another));
+            self.tab.tell(Outcome::Begun);
+        }
+    }
+
+    /// What came was not the reply, and is complete.
+    pub(super) fn go_on_unbegun(&mut self) {
+        self.go_on();
+        self.tab.take_told(Outcome::Begun);
+    }
+
+    /// Puts `next` in the place of the credit on which all was gathered.
+    fn flush(&mut self, next: Option<Credit>) {
+        if let Some(credit) = std::mem::replace(&mut self.credit, next) {
+            let bytes = std::mem::take(&mut self.gathered);
+            // Gone: the client has left.
+            let _ = self.tab.leave(bytes, credit);
+        }
+    }
+
+    /// A reply has come and is complete; true if nothing is owed any more.
+    pub(super) fn replied(&mut self) -> bool {
+        self.count = self.count.map(|count| count.saturating_sub(1));
+        if self.count != Some(0) {
+            self.go_on();
+            return false;
+        }
+        self.done();
+        true
+    }
+
+    /// All that will ever come has come.
+    pub(super) fn done(&mut self) {
+        self.count = Some(0);
+        if !self.gathered.is_empty() {
+            self.flush(None);
+        }
+        self.tab.take_told(Outcome::Begun);
+    }
+
+    /// From here on bytes go through as they are.
+    pub(super) fn tunnels(&mut self) {
+        self.count = None;
+        self.tab.tell(Outcome::Tunnels);
+        self.tab.ring();
+    }
+}
+
+impl Drop for Owed {
+    /// Every request ends in exactly one reply or one error, and which of the two it is shows here.
+    fn drop(&mut self) {
+        let answered = self.count == Some(0);
+        if answered {
+            self.tab.answered.fetch_add(1, SeqCst);
+        }
+        let left = self.tab.owed.fetch_sub(1, SeqCst) - 1;
+        // Where a client shares its trunk, its reader has nothing to do for a reply that has come.
+        let waits = !self.shares || self.tab.awaited.load(SeqCst);
+        if left == 0 && (waits || !answered) {
+            self.tab.ring();
+        }
+    }
+}
