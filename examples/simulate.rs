@@ -33,7 +33,7 @@ struct Flags {
     #[argh(option)]
     seed: Option<u64>,
 
-    /// tunnel, or pool: clients share backend connections (default tunnel)
+    /// tunnel, pool or mux: how clients share backend connections (default tunnel)
     #[argh(option, from_str_fn(mode), default = "TUNNEL")]
     mode: Mode,
 
@@ -64,11 +64,19 @@ const POOL: Mode = Mode {
     flag: " --mode pool",
 };
 
+const MUX: Mode = Mode {
+    run: sim::run_muxed,
+    traced: sim::traced_muxed,
+    faults: POOL_FAULTS,
+    flag: " --mode mux",
+};
+
 fn mode(name: &str) -> Result<Mode, String> {
     match name {
         "tunnel" => Ok(TUNNEL),
         "pool" => Ok(POOL),
-        _ => Err(format!("{name:?} is not a mode; use tunnel or pool")),
+        "mux" => Ok(MUX),
+        _ => Err(format!("{name:?} is not a mode; use tunnel, pool or mux")),
     }
 }
 

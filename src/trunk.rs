@@ -99,11 +99,13 @@ impl Supervisor {
         let Supervisor { setup, requests, held, route } = self;
         let Setup { id, shared, backend, socket, framing, reply_timeout, pool } = setup;
         let runtime = &*route.runtime;
-        log::debug!(actor = NAME, trunk = id, backend:% = backend, shared; "connected");
+        log::debug!(actor = NAME, trunk = id, backend:% = backend, shared; "trunk {id} is connected");
         let (expected, owed) = mailbox::<Owed>(if shared { OWED_SHARED } else { OWED });
-        let writer = write_requests(backend_writer::NAME, requests, expected, Arc::clone(&socket));
+        let writer =
+            write_requests(backend_writer::NAME, id, requests, expected, Arc::clone(&socket));
         let reader = read_replies(
             backend_reader::NAME,
+            id,
             owed,
             Arc::clone(&socket),
             framing.replies(),
@@ -141,7 +143,7 @@ impl Supervisor {
             socket.disarm();
         }
         drop(socket);
-        log::debug!(actor = NAME, trunk = id, backend:% = backend, clean; "ended");
+        log::debug!(actor = NAME, trunk = id, backend:% = backend, clean; "trunk {id} has ended");
         if let Some(pool) = pool.upgrade() {
             // Gone means that the proxy is being dropped.
             let _ = pool.send(pool::Message::Down { id, shared }).await;

@@ -17,17 +17,19 @@ use std::time::Duration;
 /// used any more, or is silent for too long.
 pub(crate) async fn read_replies(
     name: &'static str,
+    trunk: u64,
     mut expected: Mailbox<Owed>,
     socket: Arc<dyn Socket>,
     replies: Box<dyn Replies>,
     patience: Patience,
 ) -> Exit {
-    let mut reading = Reading { replies, due: None, bytes: Vec::new(), begun: None, patience };
+    let mut reading =
+        Reading { name, trunk, replies, due: None, bytes: Vec::new(), begun: None, patience };
     let exit = reading.run(&mut expected, &*socket).await;
     match exit {
         Ok(exit) => exit,
         Err(malformed) => {
-            log::warn!(actor = name; "a trunk is closed, for what it sends is no reply: {malformed}");
+            log::warn!(actor = name, trunk; "trunk {trunk} is closed, for what it sends is no reply: {malformed}");
             Exit::Failed(io::Error::new(io::ErrorKind::InvalidData, malformed.why))
         }
     }
@@ -69,6 +71,8 @@ impl Patience {
 }
 
 struct Reading {
+    name: &'static str,
+    trunk: u64,
     replies: Box<dyn Replies>,
     due: Option<Owed>,
     /// What has come and was not passed on.
@@ -99,6 +103,8 @@ impl Reading {
             match self.happens(socket).await {
                 Happens::Came(Ok(Some(chunk))) => {
                     self.patience.silent = 0;
+                    let (trunk, bytes) = (self.trunk, chunk.len());
+                    log::trace!(actor = self.name, trunk, bytes; "read {bytes} bytes from trunk {trunk}");
                     self.bytes.extend_from_slice(&chunk);
                 }
                 Happens::Came(Ok(None)) => {

@@ -125,8 +125,10 @@ struct Asked {
     request: Request,
     /// Its bytes, if it went as a whole.
     copy: Option<Vec<u8>>,
-    /// How often it was sent.
+    /// How often it was sent, or was to be.
     tries: u32,
+    /// A trunk took it: its bytes are counted.
+    counted: bool,
     /// What became of it, once its trunk is lost.
     trouble: Trouble,
     /// A trunk may have carried it out.
@@ -281,6 +283,7 @@ impl Reading {
     /// Waits for more bytes of the client; false if nothing more of it is to be looked at. Gives the lease back when
     /// nothing is owed any more.
     async fn more(&mut self) -> Result<bool, Exit> {
+        let had = self.bytes.len();
         loop {
             let stops = self.drain.is_closed();
             self.tab.await_the_end(stops || self.fin);
@@ -290,6 +293,10 @@ impl Reading {
                     return Ok(false);
                 }
                 self.settle().await?;
+                if self.bytes.len() > had {
+                    // They came while lost requests were taken up again.
+                    return Ok(true);
+                }
                 if self.way.is_none() {
                     self.give_back().await;
                 }
@@ -508,7 +515,8 @@ impl Reading {
             // What a client has left on a trunk is of use there alone.
             let copy = (whole && self.pinned.is_none()).then(|| bytes.to_vec());
             let (trouble, written) = (Trouble::BackendLost, false);
-            self.asked.push_back(Asked { request, copy, tries: 1, trouble, written });
+            let asked = Asked { request, copy, tries: 1, counted: false, trouble, written };
+            self.asked.push_back(asked);
         }
         Ok((Way::Forward { exclusive, owes: owed.is_some() }, owed))
     }
@@ -641,15 +649,19 @@ impl Reading {
         self.pinned.get_or_insert(why);
     }
 
-    /// Sends a piece to the trunk; false if that has gone.
+    /// Sends a piece to the trunk; false if that has gone. With `owed`, it begins the request that was asked last.
     async fn forward(&mut self, chunk: Vec<u8>, owed: Option<Owed>) -> bool {
         let Some(lease) = &self.lease else { return false };
-        let bytes = chunk.len();
+        let (bytes, begins) = (chunk.len(), owed.is_some());
         let piece = Piece { chunk: Chunk::from(chunk), owed };
         if lease.send(Message::Piece(piece)).await.is_err() {
             return false;
         }
-        self.post.gauges.add_written(Side::Backend, bytes);
+        let asked = self.asked.back_mut().filter(|_| begins);
+        let again = asked.is_some_and(|asked| std::mem::replace(&mut asked.counted, true));
+        if !again {
+            self.post.gauges.add_written(Side::Backend, bytes);
+        }
         true
     }
 

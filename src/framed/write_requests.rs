@@ -24,6 +24,7 @@ pub(crate) const BATCH: usize = 128;
 /// Writes requests to a trunk until it is to end, nobody has its address any more, or the socket fails.
 pub(crate) async fn write_requests(
     name: &'static str,
+    trunk: u64,
     mut mailbox: Mailbox<Message>,
     expected: Address<Owed>,
     socket: Arc<dyn Socket>,
@@ -48,9 +49,11 @@ pub(crate) async fn write_requests(
             Some(Message::Fin { owed }) => (true, owed),
             _ => (false, false),
         };
+        let pieces = chunks.len();
         let sent = send_all(&*socket, &mut chunks, |_| {}).await;
+        log::trace!(actor = name, trunk; "wrote {pieces} pieces to trunk {trunk}");
         if let Err(error) = sent.and_then(|()| if fin { socket.shutdown_write() } else { Ok(()) }) {
-            log::debug!(actor = name; "writing to a trunk failed: {error}");
+            log::debug!(actor = name, trunk; "writing to trunk {trunk} failed: {error}");
             return Written::Failed;
         }
         if fin {

@@ -27,7 +27,7 @@ mod pooled;
 mod trace;
 mod world;
 
-pub use trace::{Traced, traced, traced_pooled};
+pub use trace::{Traced, traced, traced_muxed, traced_pooled};
 pub use world::Tally;
 
 use crate::config::Limits;
@@ -83,7 +83,7 @@ pub fn run(seed: u64) -> Result<Outcome, Broken> {
     outcome.map_err(|promise| Broken { seed, promise })
 }
 
-/// Simulates one run in which clients share trunks.
+/// Simulates one run in which clients lease trunks, one after the other.
 ///
 /// # Errors
 /// The first promise that was broken.
@@ -94,10 +94,29 @@ pub fn run_pooled(seed: u64) -> Result<Outcome, Broken> {
     outcome.map_err(|promise| Broken { seed, promise })
 }
 
+/// Simulates one run in which clients share trunks at the same time.
+///
+/// # Errors
+/// The first promise that was broken.
+pub fn run_muxed(seed: u64) -> Result<Outcome, Broken> {
+    let world = World::new(seed);
+    let outcome = simulate_muxed(&world);
+    world.clear();
+    outcome.map_err(|promise| Broken { seed, promise })
+}
+
 fn simulate_pooled(world: &World) -> Result<Outcome, String> {
+    simulate_n_to_1(world, false)
+}
+
+fn simulate_muxed(world: &World) -> Result<Outcome, String> {
+    simulate_n_to_1(world, true)
+}
+
+fn simulate_n_to_1(world: &World, shared: bool) -> Result<Outcome, String> {
     let ledger = pooled::Ledger::default();
     let clients = 20 + world.roll(21);
-    world.start("owner", pooled::own(world.clone(), ledger.clone(), clients));
+    world.start("owner", pooled::own(world.clone(), ledger.clone(), clients, shared));
     let ran = world.run(|_| {});
     conclude(world, ran, clients, ledger.broken(), ledger.endings())
 }

@@ -56,13 +56,15 @@ impl Ledger {
 }
 
 /// Owns the proxy from its start to its end.
-pub(super) async fn own(world: World, ledger: Ledger, clients: usize) {
+pub(super) async fn own(world: World, ledger: Ledger, clients: usize, shared: bool) {
     let backends = 1 + world.roll(2);
     let place = |number: usize| Endpoint::Ip(([10, 0, 0, number as u8], 1).into());
     let config = Config {
         listen: vec![Endpoint::Ip(([127, 0, 0, 1], 1).into())],
         backends: (0..backends).map(place).collect(),
         tick: Duration::from_secs(5),
+        // On a trunk that all share, slow peers add up.
+        half_close_timeout: SECOND * 3600,
         limits: Limits {
             chunk: 1 + world.roll(400),
             mailbox: 1 + world.roll(4),
@@ -70,11 +72,23 @@ pub(super) async fn own(world: World, ledger: Ledger, clients: usize) {
         },
         ..Config::default()
     };
+    let early = world.chance(40);
+    if early {
+        world.count("fault: stopped early");
+    }
     let pool = PoolConfig {
         trunks: 1 + world.roll(4),
         queue_timeout: if world.chance(20) { world.while_up_to(SECOND) } else { SECOND * 3600 },
         max_queue: if world.chance(20) { 1 + world.roll(4) } else { 1000 },
         trunk_idle: world.while_up_to(SECOND * 20),
+        shared: if shared { 1 + world.roll(3) } else { 0 },
+        // A run without a stop lasts for a day, in which they would be dialled over and over.
+        min_trunks: if early { world.roll(3) } else { 0 },
+        trunk_lifetime: world.chance(50).then(|| world.while_up_to(SECOND * 20)),
+        // A stall on the wire may be as long as it takes to lose patience, and no backend is to blame then.
+        reply_timeout: (world.chance(30) && !world.seed().is_multiple_of(3))
+            .then(|| SECOND + world.while_up_to(SECOND * 5)),
+        credit: 1 + world.roll(6),
         ..PoolConfig::default()
     };
     // Two for each client, and those of the trunks.
@@ -97,10 +111,6 @@ pub(super) async fn own(world: World, ledger: Ledger, clients: usize) {
     for number in 0..clients {
         let (inner, ledger) = (world.clone(), ledger.clone());
         world.start("client", async move { client(&inner, &ledger, number).await });
-    }
-    let early = world.chance(40);
-    if early {
-        world.count("fault: stopped early");
     }
     let stop = if early { world.while_up_to(SECOND * 30) } else { SECOND * 24 * 3600 };
     let (sleep, stopping) = (world.sleep(stop), ledger.clone());

@@ -1,6 +1,6 @@
 //! A run with everything that its actors said.
 
-use super::{Broken, Outcome, World, simulate, simulate_pooled};
+use super::{Broken, Outcome, World, simulate, simulate_muxed, simulate_pooled};
 use log::kv::Key;
 use log::{LevelFilter, Log, Metadata, Record};
 use std::cell::RefCell;
@@ -25,6 +25,11 @@ pub fn traced(seed: u64) -> Traced {
 /// The same for [`run_pooled`](super::run_pooled).
 pub fn traced_pooled(seed: u64) -> Traced {
     trace(seed, simulate_pooled)
+}
+
+/// The same for [`run_muxed`](super::run_muxed).
+pub fn traced_muxed(seed: u64) -> Traced {
+    trace(seed, simulate_muxed)
 }
 
 fn trace(seed: u64, simulate: fn(&World) -> Result<Outcome, String>) -> Traced {
