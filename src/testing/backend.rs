@@ -4,6 +4,7 @@ use super::behaviours::{
     Babble, Behaviour, Cut, Drip, Echo, HalfClose, LastWords, Reset, Script, Stall,
 };
 use super::running_backend::{Part, RunningBackend};
+use super::serve::Serve;
 use crate::Endpoint;
 use std::io;
 use std::net::SocketAddr;
@@ -111,6 +112,22 @@ impl FakeBackend {
             Ok(script) => FakeBackend::new(script),
             Err(error) => panic!("the script of a fake backend is wrong in {error}"),
         }
+    }
+
+    /// A small Redis; see [`Serve::resp`], also for replies that go wrong.
+    pub fn resp() -> FakeBackend {
+        FakeBackend::new(Serve::resp())
+    }
+
+    /// A small memcached; see [`Serve::memcached`].
+    pub fn memcached() -> FakeBackend {
+        FakeBackend::new(Serve::memcached())
+    }
+
+    /// A small HTTP server; see [`Serve::http`].
+    #[cfg(feature = "http")]
+    pub fn http() -> FakeBackend {
+        FakeBackend::new(Serve::http())
     }
 
     /// Does nothing by itself: the test takes each connection by [`RunningBackend::accept`].

@@ -43,6 +43,7 @@ mod client;
 mod peer;
 mod seen;
 pub mod behaviours;
+pub mod serve;
 pub(crate) mod memory;
 mod witness;
 mod oracle;
