@@ -201,6 +201,70 @@ fn a_script_is_played_for_every_client_and_what_is_not_met_is_told() {
 }
 
 #[test]
+fn a_protocol_answers_all_clients_from_the_same_keys() {
+    let fake = Fake::start(&["--protocol", "resp"]);
+    assert!(fake.hello.ends_with(": resp keeps what it is told"), "{}", fake.hello);
+    let mut client = fake.connect();
+    says(&client, "SET a 1\r\nINCR a\r\nQUIT\r\n");
+    assert_eq!(rest(&mut client), ("+OK\r\n:2\r\n+OK\r\n".into(), Ok(())));
+    assert_eq!(fake.line(), "connection 1: 23 bytes came; ended here first");
+    let mut client = fake.connect();
+    says(&client, "GET a\r\n");
+    client.shutdown(Shutdown::Write).expect("connected");
+    assert_eq!(rest(&mut client), ("$1\r\n2\r\n".into(), Ok(())));
+    assert_eq!(fake.line(), "connection 2: 7 bytes came; the client ended its sending");
+
+    let fake = Fake::start(&["--protocol", "memcached"]);
+    let mut client = fake.connect();
+    says(&client, "set a 0 0 1 noreply\r\n1\r\nget a\r\nquit\r\n");
+    assert_eq!(rest(&mut client), ("VALUE a 0 1\r\n1\r\nEND\r\n".into(), Ok(())));
+
+    let fake = Fake::start(&["--protocol", "line"]);
+    assert!(fake.hello.ends_with(": line sends each frame back"), "{}", fake.hello);
+    let mut client = fake.connect();
+    says(&client, "one\ntwo\nthr");
+    client.shutdown(Shutdown::Write).expect("connected");
+    assert_eq!(rest(&mut client), ("one\ntwo\n".into(), Ok(())));
+}
+
+#[cfg(feature = "http")]
+#[test]
+fn http_keeps_a_connection_until_it_is_told() {
+    let fake = Fake::start(&["--protocol", "http"]);
+    let mut client = fake.connect();
+    let put = "PUT /a HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\none";
+    says(&client, &format!("{put}GET /a HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"));
+    let (heard, ending) = rest(&mut client);
+    assert!(heard.starts_with("HTTP/1.1 201 Created\r\n") && heard.ends_with("\r\n\r\none"));
+    assert_eq!(ending, Ok(()));
+}
+
+#[test]
+fn replies_go_wrong_where_they_are_told_to() {
+    let heard = |fault: &str| {
+        let fake = Fake::start(&["--protocol=resp", "--reply", fault]);
+        let mut client = fake.connect();
+        says(&client, "PING 1\r\nPING 2\r\nPING 3\r\n");
+        client.shutdown(Shutdown::Write).expect("connected");
+        rest(&mut client)
+    };
+    let [one, two, three] = [1, 2, 3].map(|n| format!("$1\r\n{n}\r\n"));
+    assert_eq!(heard("2:drop"), (format!("{one}{three}"), Ok(())));
+    assert_eq!(heard("2:duplicate"), (format!("{one}{two}{two}{three}"), Ok(())));
+    assert_eq!(heard("2:swap"), (format!("{one}{three}{two}"), Ok(())));
+    assert_eq!(heard("every-1:split=2b,1ms"), (format!("{one}{two}{three}"), Ok(())));
+    assert_eq!(heard("every-1:delay=1ms"), (format!("{one}{two}{three}"), Ok(())));
+    assert_eq!(heard("2:cut=2b"), (format!("{one}$1"), Ok(())));
+    assert_eq!(heard("2:reset=2b"), (format!("{one}$1"), RESET));
+    let error = "-OOM command not allowed when used memory > 'maxmemory'.\r\n";
+    assert_eq!(heard("2:error"), (format!("{one}{error}{three}"), Ok(())));
+    // Both are told, and the first that fits is applied.
+    let fake = Fake::start(&["--protocol=resp", "--reply=2:swap", "--reply=every-2:drop"]);
+    let told = ": resp keeps what it is told; replies 2:swap every-2:drop";
+    assert!(fake.hello.ends_with(told), "{}", fake.hello);
+}
+
+#[test]
 fn the_script_of_the_readme_works() {
     let readme = std::fs::read_to_string("README.md").expect("it is there");
     let (_, rest) = readme.split_once("    # redis.script\n").expect("the script");
@@ -228,6 +292,11 @@ fn what_is_wrong_is_told_in_one_line() {
     };
     check(&["--behaviour", "ecko"], 2, "use echo, stall, drip");
     check(&["--after", "5b"], 2, "--after is for cut and reset");
+    check(&["--protocol", "smtp"], 2, "use resp, memcached, http, line, eof or length");
+    check(&["--protocol", "resp", "--behaviour", "cut"], 2, "are two backends; remove one");
+    check(&["--reply", "3:drop"], 2, "--reply is for --protocol; add that");
+    check(&["--protocol=resp", "--reply=0:drop"], 2, "counted from 1");
+    check(&["--protocol=resp", "--reply=3:delay=200"], 2, "write 200ms");
     check(&["--behavior", "echo"], 2, "Did you mean \"--behaviour\"");
     check(&["--listen", &taken], 1, "address already in use; stop the program");
     check(&["--behaviour", "refuse", "--listen", &taken], 1, "address already in use");

@@ -15,7 +15,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{self, Receiver, SyncSender};
 use std::thread;
 use std::time::Duration;
+use trunkline::framing::{Eof, Framing, Length, Line};
 use trunkline::testing::behaviours::{Babble, Cut, Drip, Echo, HalfClose, Reset, Script, Stall};
+use trunkline::testing::serve::{ReplyFault, Rule, Serve};
 use trunkline::testing::{Behaviour, Ending, FakeBackend, Peer, RunningBackend, Seen};
 use trunkline::units::{self, duration, show_duration, show_error, show_size};
 use trunkline::{Boxed, Endpoint, Error};
@@ -25,8 +27,11 @@ use trunkline::{Boxed, Endpoint, Error};
 #[argh(
     note = "Behaviours:\n  echo         sends back what comes\n  stall        never reads\n  drip         says --size dots each --every, --times times; reads only then\n  cut          closes once --after bytes have come\n  reset        breaks off once --after bytes have come\n  babble       speaks first, then listens\n  half-close   speaks, ends its sending, then listens\n  refuse       holds the port, and accepts nobody\n  script:FILE  does what the file says, one step a line",
     note = "Steps of a script; a # begins a comment:\n  expect \"PING\\r\\n\"  exactly these bytes come next; or else the connection is reset, and the line is told\n  skip 4k            reads so many bytes, whatever they are\n  send \"+PONG\\r\\n\"   sends these bytes (\\r \\n \\t \\0 \\\\ \\\" \\x00)\n  wait 200ms         does nothing for so long\n  fin                ends the sending; reading goes on\n  drain              reads until the client ends its sending\n  close              closes, as the end of the file does\n  reset              breaks off, once all that was sent is delivered",
+    note = "Protocols, with --protocol in place of a behaviour:\n  resp         a small Redis: strings, lists, databases, MULTI; RESP2\n  memcached    a small memcached: text and meta commands; nothing expires\n  http         PUT stores a body at a path, POST puts it behind what is there; GET, HEAD, DELETE;\n               with the query ?chunked a reply has no length\n  line         sends each line back; eof (\\r\\n) and length (32 bits) so their frames",
+    note = "Faults of a reply: 3:FAULT on the third of each connection, every-3:FAULT on every third; the first that fits\n  drop             it does not come\n  delay=TIME       it comes so much later, and what is behind it too\n  duplicate        it comes twice\n  swap             it comes behind the next one; a client that does not send on waits for it\n  split=SIZE[,TIME]  so much of it, a pause (100ms), the rest\n  error            the protocol's error for what is too large, in place of it; before the body has been read, if the\n                   request is longer than 16k or the body is held back by Expect\n  cut=SIZE         closes after so much of it\n  reset=SIZE       breaks off after so much of it, which is delivered",
     note = "ADDR is HOST:PORT, [IPV6]:PORT or unix:/PATH; of a name's addresses the first is taken.\nSIZE has a unit: 512b, 4k, 2m. TIME too: 200ms, 30s, 5m.",
     example = "Behind a proxy with no flags at all, a backend that answers slowly:\n$ {command_name} --behaviour drip --size 1b --every 1s",
+    example = "A Redis that loses every third reply, and stops for a second within the second one of each connection:\n$ {command_name} --protocol resp --reply 2:split=2b,1s --reply every-3:drop",
     error_code(0, "It was told to stop."),
     error_code(1, "The system did not allow it."),
     error_code(2, "A flag or a script is wrong.")
@@ -37,8 +42,16 @@ pub(crate) struct Flags {
     listen: Endpoint,
 
     /// what it does with each of them: a name below (default echo)
-    #[argh(option, arg_name = "NAME", default = "Name::Echo")]
-    behaviour: Name,
+    #[argh(option, arg_name = "NAME")]
+    behaviour: Option<Name>,
+
+    /// answer in a protocol instead: a name below
+    #[argh(option, arg_name = "NAME")]
+    protocol: Option<Protocol>,
+
+    /// protocol: what goes wrong with a reply; repeatable
+    #[argh(option, arg_name = "N:FAULT")]
+    reply: Vec<Rule>,
 
     /// what babble and half-close say (default "hello" and a line's end)
     #[argh(option, arg_name = "TEXT")]
@@ -116,6 +129,81 @@ impl fmt::Display for Name {
     }
 }
 
+/// A protocol, as it is asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Protocol {
+    Resp,
+    Memcached,
+    #[cfg(feature = "http")]
+    Http,
+    Line,
+    Eof,
+    Length,
+}
+
+impl FromStr for Protocol {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Protocol, String> {
+        Ok(match text {
+            "resp" => Protocol::Resp,
+            "memcached" => Protocol::Memcached,
+            #[cfg(feature = "http")]
+            "http" => Protocol::Http,
+            #[cfg(not(feature = "http"))]
+            "http" => {
+                return Err(
+                    "this trunkline was built without http; build it with `--features http`".into(),
+                );
+            }
+            "line" => Protocol::Line,
+            "eof" => Protocol::Eof,
+            "length" => Protocol::Length,
+            _ => {
+                return Err(format!(
+                    "{text:?} is not a protocol; use resp, memcached, http, line, eof or length"
+                ));
+            }
+        })
+    }
+}
+
+impl Protocol {
+    fn serve(self) -> Serve {
+        fn echo(framing: impl Framing) -> Serve {
+            Serve::new(framing, |frame: &[u8]| frame.to_vec())
+        }
+        match self {
+            Protocol::Resp => Serve::resp(),
+            Protocol::Memcached => Serve::memcached(),
+            #[cfg(feature = "http")]
+            Protocol::Http => Serve::http(),
+            Protocol::Line => echo(Line::default()),
+            Protocol::Eof => echo(Eof::default()),
+            Protocol::Length => echo(Length::default()),
+        }
+    }
+
+    /// Whether it has an error of its own.
+    fn has_errors(self) -> bool {
+        !matches!(self, Protocol::Line | Protocol::Eof | Protocol::Length)
+    }
+}
+
+impl fmt::Display for Protocol {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Protocol::Resp => "resp",
+            Protocol::Memcached => "memcached",
+            #[cfg(feature = "http")]
+            Protocol::Http => "http",
+            Protocol::Line => "line",
+            Protocol::Eof => "eof",
+            Protocol::Length => "length",
+        })
+    }
+}
+
 fn whole(text: &str) -> Result<usize, String> {
     text.parse().map_err(|_| format!("{text:?} is not a whole number; write for example 10"))
 }
@@ -141,13 +229,13 @@ fn drop_size(text: &str) -> Result<usize, String> {
 /// Serves until it is told to stop.
 pub(crate) fn run(flags: Flags) -> Done {
     flags.check()?;
-    let cast = flags.cast()?;
     fd_limit::raise();
     trunkline::set_threads(1);
+    let cast = flags.cast()?;
     let mut orders = Orders::new()?;
     let (lines, printed) = print_lines();
     let file = match &flags.behaviour {
-        Name::Script(file) => format!("{file} "),
+        Some(Name::Script(file)) => format!("{file} "),
         _ => String::new(),
     };
     let backend = match cast.behaviour {
@@ -158,8 +246,8 @@ pub(crate) fn run(flags: Flags) -> Done {
         None => FakeBackend::refuse(),
     };
     let backend = listen(backend, &flags)?;
-    let verb = if flags.behaviour == Name::Refuse { "refusing" } else { "listening" };
-    let hello = format!("{verb} on {}: {} {}\n", backend.endpoint(), flags.behaviour, cast.does);
+    let verb = if flags.refuses() { "refusing" } else { "listening" };
+    let hello = format!("{verb} on {}: {} {}\n", backend.endpoint(), flags.what(), cast.does);
     tell(&lines, hello);
     // Whatever it is: a fake whose terminal has gone is over too.
     block_on(orders.next());
@@ -175,7 +263,16 @@ pub(crate) fn run(flags: Flags) -> Done {
 impl Flags {
     /// A parameter of another behaviour would change nothing, in silence.
     fn check(&self) -> Result<(), Failure> {
-        let own: &[&str] = match self.behaviour {
+        match self.protocol {
+            Some(protocol) => self.check_protocol(protocol)?,
+            None if self.reply.is_empty() => {}
+            None => {
+                let text = "--reply is for --protocol; add that, or remove --reply";
+                return Err(Failure::Usage(text.into()));
+            }
+        }
+        let own: &[&str] = match self.name() {
+            _ if self.protocol.is_some() => &[],
             Name::Babble | Name::HalfClose => &["--say"],
             Name::Drip => &["--size", "--every", "--times"],
             Name::Cut | Name::Reset => &["--after"],
@@ -189,18 +286,67 @@ impl Flags {
             ("--after", self.after.is_some(), "cut and reset"),
         ] {
             if given && !own.contains(&flag) {
-                let name = &self.behaviour;
-                let text = format!("{flag} is for {of}; remove it, or change --behaviour {name}");
+                let asked = if self.protocol.is_some() { "--protocol" } else { "--behaviour" };
+                let what = self.what();
+                let text = format!("{flag} is for {of}; remove it, or change {asked} {what}");
                 return Err(Failure::Usage(text));
             }
         }
         Ok(())
     }
 
+    fn check_protocol(&self, protocol: Protocol) -> Result<(), Failure> {
+        if let Some(name) = &self.behaviour {
+            return Err(Failure::Usage(format!(
+                "--behaviour {name} and --protocol {protocol} are two backends; remove one"
+            )));
+        }
+        for (place, rule) in self.reply.iter().enumerate() {
+            let Rule { which, fault } = rule;
+            if *fault == ReplyFault::Error && !protocol.has_errors() {
+                return Err(Failure::Usage(format!(
+                    "--reply {rule}: {protocol} has no error of its own; use drop, or another --protocol"
+                )));
+            }
+            if let Some(first) = self.reply[..place].iter().find(|first| first.which == *which) {
+                return Err(Failure::Usage(format!(
+                    "--reply {rule} would never be applied, for --reply {first} comes first; remove one"
+                )));
+            }
+        }
+        Ok(())
+    }
+
+    fn name(&self) -> &Name {
+        self.behaviour.as_ref().unwrap_or(&Name::Echo)
+    }
+
+    /// The behaviour or the protocol, as it was asked for.
+    fn what(&self) -> String {
+        self.protocol.map_or_else(|| self.name().to_string(), |protocol| protocol.to_string())
+    }
+
+    fn refuses(&self) -> bool {
+        self.protocol.is_none() && *self.name() == Name::Refuse
+    }
+
     fn cast(&self) -> Result<Cast, Failure> {
+        if let Some(protocol) = self.protocol {
+            let does = match protocol {
+                Protocol::Line | Protocol::Eof | Protocol::Length => "sends each frame back",
+                _ => "keeps what it is told",
+            };
+            let rules: Vec<String> = self.reply.iter().map(Rule::to_string).collect();
+            let does = match rules.is_empty() {
+                true => does.to_string(),
+                false => format!("{does}; replies {}", rules.join(" ")),
+            };
+            let serve = self.reply.iter().cloned().fold(protocol.serve(), Serve::rule);
+            return Ok(Cast::new(serve, does));
+        }
         let words = || self.say.as_deref().unwrap_or("hello\n").as_bytes().to_vec();
         let after = self.after.unwrap_or(1);
-        let cast = match &self.behaviour {
+        let cast = match self.name() {
             Name::Echo => Cast::new(Echo, "sends back what comes"),
             Name::Stall => Cast::new(Stall::new(), "never reads"),
             Name::Drip => {
@@ -280,7 +426,7 @@ fn listen(backend: FakeBackend, flags: &Flags) -> Result<RunningBackend, Failure
             let none = || failed(io::Error::other("the name has no address"));
             found.next().ok_or_else(none)?.into()
         }
-        Endpoint::Unix(path) if flags.behaviour == Name::Refuse && path.exists() => {
+        Endpoint::Unix(path) if flags.refuses() && path.exists() => {
             // A path refuses by not being there.
             let text = "the path exists, and may accept; remove it";
             return Err(failed(io::Error::new(io::ErrorKind::AlreadyExists, text)));
@@ -363,7 +509,7 @@ mod tests {
     fn check(words: &[&str]) -> Result<Name, String> {
         let flags = Flags::from_args(&["trunkline", "fake"], words).map_err(|exit| exit.output)?;
         match flags.check() {
-            Ok(()) => Ok(flags.behaviour),
+            Ok(()) => Ok(flags.name().clone()),
             Err(Failure::Usage(text) | Failure::Runtime(text)) => Err(text),
         }
     }
@@ -401,5 +547,26 @@ mod tests {
         wrong(&["--behaviour", "drip", "--times", "often"], "not a whole number");
         wrong(&["--behaviour", "ecko"], "use echo, stall, drip");
         wrong(&["--behaviour", "script:"], "or script:FILE");
+        wrong(&["--protocol", "resp", "--after", "5b"], "or change --protocol resp");
+    }
+
+    #[test]
+    fn a_fault_of_a_reply_belongs_to_a_protocol_and_can_happen() {
+        let words = "--protocol resp --reply 3:drop --reply every-3:swap --reply 1:error";
+        assert!(check(&words.split(' ').collect::<Vec<_>>()).is_ok());
+        let wrong = |words: &str, part: &str| {
+            let error = check(&words.split(' ').collect::<Vec<_>>()).expect_err(part);
+            assert!(error.contains(part), "{words}: {error}");
+        };
+        wrong("--reply 3:drop", "--reply is for --protocol; add that, or remove --reply");
+        wrong("--protocol resp --behaviour echo", "are two backends; remove one");
+        wrong("--protocol rsp", "use resp, memcached, http, line, eof or length");
+        wrong("--protocol line --reply 1:error", "line has no error of its own; use drop");
+        wrong(
+            "--protocol resp --reply 1:drop --reply 1:swap",
+            "--reply 1:swap would never be applied, for --reply 1:drop comes first",
+        );
+        wrong("--protocol resp --reply drop", "write for example 3:drop");
+        wrong("--protocol resp --reply 1:split=2", "write 2b");
     }
 }
