@@ -245,7 +245,8 @@ fn replies_go_wrong_where_they_are_told_to() {
         let fake = Fake::start(&["--protocol=resp", "--reply", fault]);
         let mut client = fake.connect();
         says(&client, "PING 1\r\nPING 2\r\nPING 3\r\n");
-        client.shutdown(Shutdown::Write).expect("connected");
+        // It may have been broken off already.
+        let _ = client.shutdown(Shutdown::Write);
         rest(&mut client)
     };
     let [one, two, three] = [1, 2, 3].map(|n| format!("$1\r\n{n}\r\n"));

@@ -10,6 +10,8 @@
 mod binary;
 #[allow(dead_code, reason = "the other test crate uses the rest")]
 mod folder;
+#[path = "servers/fake.rs"]
+mod fake;
 #[path = "servers/nginx.rs"]
 mod nginx;
 #[path = "servers/postgres.rs"]
@@ -58,6 +60,9 @@ const TESTS: &[Entry] = &[
     ("pool::http", pool::http, &["nginx", "curl"]),
     #[cfg(feature = "http")]
     ("pool::http_load", pool::http_load, &["nginx", "wrk"]),
+    ("fake::redis", fake::redis, &["redis-cli", "redis-benchmark"]),
+    #[cfg(feature = "http")]
+    ("fake::http", fake::http, &["curl"]),
     ("nginx::download", nginx::download, &["nginx", "curl"]),
     ("nginx::upload", nginx::upload, &["nginx", "curl"]),
     ("nginx::half_closed", nginx::half_closed, &["nginx", "nc"]),

@@ -5,6 +5,7 @@ mod callbacks;
 mod faults; // what an embedder is told, and in which order
 mod client_side; // each behaviour of a client
 mod backend_side; // each behaviour of a backend
+mod frames; // replies of a backend that go wrong
 mod pairs; // every behaviour against every other
 mod pool;
 mod room; // how many connections, and how many bytes
