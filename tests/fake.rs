@@ -266,6 +266,16 @@ fn replies_go_wrong_where_they_are_told_to() {
 }
 
 #[test]
+fn the_faults_of_the_readme_are_understood() {
+    let readme = std::fs::read_to_string("README.md").expect("it is there");
+    let (_, rest) = readme.split_once("    trunkline fake --protocol ").expect("the command");
+    let flags: Vec<_> = rest.lines().next().expect("the command").split(' ').collect();
+    let fake = Fake::start(&[&["--protocol"], &flags[..]].concat());
+    let told = ": resp keeps what it is told; replies 3:drop 5:delay=200ms every-7:split=2b,100ms";
+    assert!(fake.hello.ends_with(told), "{}", fake.hello);
+}
+
+#[test]
 fn the_script_of_the_readme_works() {
     let readme = std::fs::read_to_string("README.md").expect("it is there");
     let (_, rest) = readme.split_once("    # redis.script\n").expect("the script");

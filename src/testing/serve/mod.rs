@@ -49,7 +49,7 @@ const LONGEST: usize = 64 << 20;
 /// Answers the requests of a protocol, in their order, and breaks off or delays replies where its rules say so.
 ///
 /// Where a request has no meaning for the server itself, such as `QUIT`, the framing's own answer is given. All that
-/// the server is told it keeps, and nothing expires.
+/// the server is told it keeps, and nothing expires. A request may have 64 MiB, a value of Redis' or memcached's 32.
 pub struct Serve {
     framing: Box<dyn Framing>,
     server: Asked,

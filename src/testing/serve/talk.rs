@@ -203,6 +203,7 @@ impl<'a> Talk<'a> {
     async fn answer(&mut self, said: Option<Vec<u8>>, shape: Shape) -> Result<(), End> {
         let said = said.ok_or(End::Lost)?;
         let (mut rest, mut frame, mut meaning) = (&said[..], Vec::new(), None);
+        let mut begins = rest;
         while !rest.is_empty() {
             let Ok(Some(piece)) = self.replies.next(rest, Some(shape)) else { break };
             let (bytes, behind) = rest.split_at(piece.bytes);
@@ -211,7 +212,13 @@ impl<'a> Talk<'a> {
             meaning = meaning.or(piece.begins);
             if piece.ends {
                 let meaning = meaning.take().unwrap_or(Reply::PLAIN);
-                self.reply(mem::take(&mut frame), meaning).await?;
+                let mut frame = mem::take(&mut frame);
+                if !meaning.reusable && !meaning.last {
+                    // The server closes of its own accord and says so, which a proxy would not pass on.
+                    frame = begins[..begins.len() - rest.len()].to_vec();
+                }
+                self.reply(frame, meaning).await?;
+                begins = rest;
             }
         }
         if !frame.is_empty() && rest.is_empty() && self.replies.ends_with_the_trunk() {

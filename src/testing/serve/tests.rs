@@ -270,6 +270,8 @@ mod http {
             let seen = client.recv_to_end().await;
             assert!(seen.bytes.starts_with(b"HTTP/1.1 413"), "{seen:?}");
             assert!(seen.bytes.ends_with(b"the body is too large\n"), "{seen:?}");
+            let said = String::from_utf8_lossy(&seen.bytes);
+            assert_eq!(said.matches("Connection: close\r\n").count(), 1, "{said}");
             assert!(client.try_send(&[b'x'; 100_000]).await.is_err());
             assert_eq!(backend.seen().await.count, head.len() as u64);
         });
@@ -283,5 +285,97 @@ mod http {
         let (heard, _) = talk(serve, &head);
         assert_eq!(heard.matches("100 Continue").count(), 1, "{heard}");
         assert_eq!(heard.matches("201 Created").count(), 2, "{heard}");
+    }
+}
+
+mod any_request {
+    use super::*;
+    use crate::framing::splits::{replies, requests};
+    use crate::framing::{Action, Framing, Memcached, Resp};
+    use proptest::prelude::*;
+    use proptest::sample::select;
+
+    /// Whatever is asked, the answer is one reply, as whoever shares a trunk would cut it.
+    fn check(framing: &dyn Framing, server: &mut dyn Server, bytes: &[u8]) {
+        for (request, meaning) in requests(framing, bytes, &[]).frames {
+            if meaning.action != Action::Forward {
+                continue;
+            }
+            let answer = server.answer(1, &request);
+            let read = replies(framing, &answer, &[], &[meaning.shape]);
+            let shown = (request.escape_ascii().to_string(), answer.escape_ascii().to_string());
+            assert_eq!(
+                (read.frames.len(), read.rest.len(), &read.error),
+                (1, 0, &None),
+                "{shown:?}"
+            );
+        }
+        server.refusal();
+    }
+
+    fn words(of: &'static [&'static str]) -> impl Strategy<Value = Vec<Vec<String>>> {
+        let word = prop_oneof![8 => select(of).prop_map(String::from), 1 => "[ -~]{0,6}"];
+        proptest::collection::vec(proptest::collection::vec(word, 0..6), 0..12)
+    }
+
+    #[rustfmt::skip]
+    const RESP: &[&str] = &[
+        "PING", "ECHO", "SET", "GET", "MGET", "MSET", "DEL", "EXISTS", "INCR", "APPEND", "LPUSH", "RPUSH", "LPOP", "MULTI",
+        "EXEC", "DISCARD", "SELECT", "HELLO", "CLIENT", "COMMAND", "CONFIG", "RESET", "FLUSHALL", "BLPOP", "a", "b", "1", "2",
+    ];
+
+    #[rustfmt::skip]
+    const MEMCACHED: &[&str] = &[
+        "get", "gets", "gat", "gats", "set", "add", "replace", "append", "prepend", "cas", "delete", "incr", "decr", "touch",
+        "flush_all", "version", "verbosity", "stats", "mg", "ms", "md", "mn", "ma", "me", "a", "b", "1", "2", "0", "v", "k",
+        "c", "f", "s", "t", "q", "O1", "ME", "MA", "C1", "F3", "noreply",
+    ];
+
+    proptest! {
+        #[test]
+        fn of_redis(requests in words(RESP), bytes in proptest::collection::vec(any::<u8>(), 0..60)) {
+            let mut store = resp::Store::default();
+            for words in requests {
+                let mut bytes = format!("*{}\r\n", words.len());
+                for word in &words {
+                    bytes += &format!("${}\r\n{word}\r\n", word.len());
+                }
+                check(&Resp::default(), &mut store, bytes.as_bytes());
+                check(&Resp::default(), &mut store, (words.join(" ") + "\r\n").as_bytes());
+            }
+            check(&Resp::default(), &mut store, &bytes);
+        }
+
+        #[test]
+        fn of_memcached(requests in words(MEMCACHED), bytes in proptest::collection::vec(any::<u8>(), 0..60)) {
+            let mut store = memcached::Store::default();
+            for words in requests {
+                // The data fits a length of 1, and the whole another command.
+                check(&Memcached::default(), &mut store, (words.join(" ") + "\r\n7\r\n").as_bytes());
+            }
+            check(&Memcached::default(), &mut store, &bytes);
+        }
+
+        #[cfg(feature = "http")]
+        #[test]
+        fn of_http(
+            requests in proptest::collection::vec((
+                select(&["GET", "HEAD", "PUT", "POST", "DELETE", "OPTIONS", "CONNECT"][..]),
+                select(&["/a", "/a?chunked", "/b", "*", "http://a/b", "?"][..]),
+                select(&["HTTP/1.1", "HTTP/1.0"][..]),
+                select(&["", "Content-Length: 3\r\n", "Transfer-Encoding: chunked\r\n", "Connection: close\r\n"][..]),
+            ), 0..12),
+            bytes in proptest::collection::vec(any::<u8>(), 0..60),
+        ) {
+            let framing = crate::framing::Http::default();
+            let mut store = super::super::http::Store::default();
+            for (method, path, version, fields) in requests {
+                let head = format!("{method} {path} {version}\r\nHost: a\r\n{fields}\r\n");
+                let body = if fields.starts_with("T") { "3;a=b\r\none\r\n0\r\n\r\n" } else { "one" };
+                check(&framing, &mut store, (head + body).as_bytes());
+            }
+            check(&framing, &mut store, &bytes);
+            store.begun(&bytes);
+        }
     }
 }
