@@ -278,6 +278,24 @@ mod http {
     }
 
     #[test]
+    fn what_is_longer_than_a_fake_holds_is_refused() {
+        let backend = FakeBackend::http().in_memory();
+        block_on(async {
+            let mut client = client(&backend).await;
+            let fields = format!("Content-Length: {}\r\n", 2 * LONGEST);
+            client.send(request("PUT /a HTTP/1.1", &fields, "").as_bytes()).await;
+            let part = vec![b'x'; 1 << 20];
+            // It does not take all of it.
+            let mut sent = 0;
+            while client.try_send(&part).await.is_ok() {
+                sent += part.len();
+            }
+            assert!((LONGEST - part.len()..LONGEST + part.len()).contains(&sent), "{sent}");
+            assert!(client.recv_to_end().await.bytes.starts_with(b"HTTP/1.1 413"));
+        });
+    }
+
+    #[test]
     fn a_continue_is_not_counted() {
         let head =
             request("PUT /a HTTP/1.1", "Content-Length: 3\r\nExpect: 100-continue\r\n", "one");
