@@ -56,14 +56,8 @@ fn report(flags: &Flags, config: &Config, pool: Option<(&str, &PoolConfig)>, fds
     let fits = config.max_conn.min(fd_limit::fitting(fds));
     line("memory", format!("at most {}", config.limits));
     line("", format!("at most {} for {fits} connections", about(config.limits.total(fits))));
-    match pool {
-        None => {}
-        Some(("line" | "eof", _)) => {
-            line("", "and more, for a chunk may be a whole line or frame, up to max-frame".into())
-        }
-        Some(_) => {
-            line("", "and up to 64k for the request and for the reply that is being read".into())
-        }
+    if pool.is_some() {
+        line("", "and up to 64k for the request and for the reply that is being read".into());
     }
     let needed = fd_limit::needed(config.max_conn);
     line("open files", format!("{needed} needed, {fds} allowed"));

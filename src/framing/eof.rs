@@ -128,6 +128,7 @@ impl Framing for Eof {
 
 #[cfg(test)]
 mod tests {
+    use super::super::WHOLE;
     use super::super::splits::{self, Read, every_split, replies, requests};
     use super::*;
     use proptest::prelude::*;
@@ -167,6 +168,38 @@ mod tests {
         check(r"\r\n", b"01234567890\r\n", &[], b"", "longer than 12");
         check(r"\r\n", b"1\r\n0123456789ab", &[b"1\r\n"], b"0123456789ab", "");
         check(r"\r\n", b"1\r\n0123456789abc", &[b"1\r\n"], b"", "longer than 12");
+    }
+
+    #[test]
+    fn a_long_frame_comes_in_pieces_wherever_its_mark_is() {
+        let eof = |most| Eof::new("aab", most).expect("a framing");
+        for length in WHOLE - 2..WHOLE + 5 {
+            // The mark straddles the first piece, and so does what only looks like one.
+            let long = |end: &str| [vec![b'a'; length - end.len()], end.into()].concat();
+            let bytes = [long("aab"), b"aab".to_vec(), long("abab"), long("aab")].concat();
+            let due = [Shape::default(); 9];
+            for lengths in [vec![1; bytes.len()], vec![WHOLE; 3], vec![WHOLE - 1; 3], vec![]] {
+                let read = replies(&eof(2 << 20), &bytes, &lengths, &due);
+                assert_eq!(frames(&read).concat(), bytes);
+                let seen: Vec<_> = read.frames.iter().map(|(frame, _)| frame.len()).collect();
+                assert_eq!(seen, [length, 3, length - 2, 2 + length], "{:?}", lengths.first());
+                let whole = seen.iter().map(|length| *length <= WHOLE).collect::<Vec<_>>();
+                assert_eq!(read.whole, whole);
+                assert!(read.held < WHOLE || lengths.is_empty());
+                assert_eq!((read.rest.len(), read.error), (0, None));
+            }
+        }
+        // The limit is that of all pieces.
+        let bytes = [vec![b'x'; WHOLE + 97], b"aab".to_vec()].concat();
+        for lengths in [vec![], vec![1; WHOLE], vec![1; WHOLE + 99]] {
+            let read = requests(&eof(WHOLE + 100), &bytes, &lengths);
+            assert_eq!((read.frames.len(), read.error), (1, None));
+            let read = requests(&eof(WHOLE + 99), &bytes, &lengths);
+            assert_eq!(read.frames.len(), 0);
+            // A part had been passed on.
+            assert!(read.begun.is_some() && read.rest.len() >= WHOLE);
+            assert!(read.error.is_some_and(|error| error.why.contains("longer than 16483")));
+        }
     }
 
     #[test]

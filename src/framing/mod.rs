@@ -30,6 +30,7 @@ mod http;
 mod memcached;
 mod resp;
 mod plain;
+mod pieces;
 
 pub use eof::Eof;
 #[cfg(feature = "http")]
@@ -297,5 +298,7 @@ pub struct ResetQuery {
     pub reply: Vec<u8>,
 }
 
-#[cfg(test)]
-pub(crate) mod splits;
+#[cfg(any(test, fuzzing))]
+pub mod fuzzed;
+#[cfg(any(test, fuzzing))]
+pub mod splits;

@@ -5,11 +5,9 @@
 //! with all that is in it and with the attributes before it; a push (`>`) comes between replies, and is none.
 //!
 //! # Whole or in pieces
-//! A frame that has not ended with its first [`WHOLE`] bytes is long: these are its first piece, and whatever comes behind
-//! is passed on as it comes. What a request means is decided by its end, or by its first [`WHOLE`] bytes if it is long; an
-//! option that is not complete there is unknown, and what is unknown is taken for the worst that it may be; an inline
-//! request of which not even the command is known there is malformed. So nothing depends on how the bytes came, and nobody
-//! holds more than [`WHOLE`].
+//! As `pieces.rs` has it. What a request means is decided by its end, or by its first [`WHOLE`](super::WHOLE) bytes if it
+//! is long; an option that is not complete there is unknown, and what is unknown is taken for the worst that it may be;
+//! an inline request of which not even the command is known there is malformed.
 //!
 //! A long frame can turn out to be malformed in one of its later pieces. The other side has the first ones then, and
 //! cannot be used any more.
@@ -22,7 +20,7 @@ mod commands;
 mod replies;
 mod requests;
 
-use super::{Framing, Malformed, Piece, ResetQuery, Shape, Trouble, WHOLE};
+use super::{Framing, ResetQuery, Shape, Trouble};
 
 /// A request is an array of bulk strings or an inline line; a reply is any value of RESP2 or RESP3.
 ///
@@ -107,52 +105,6 @@ const MAX_LINE: usize = 64 << 10;
 
 /// The most elements that an array can have.
 const MAX_COUNT: i64 = i32::MAX as i64;
-
-/// How far a frame was read, and whether its first piece was given.
-#[derive(Debug, Default)]
-struct Cut {
-    /// Bytes behind the last piece that were read already.
-    seen: usize,
-    /// The frame is long, and its first piece was given.
-    begun: bool,
-}
-
-/// What [`Cut::next`] cuts off.
-struct Slice {
-    bytes: usize,
-    begins: bool,
-    ends: bool,
-}
-
-impl Cut {
-    /// Lets `read` read what it has not read yet: it takes at least one byte of what it is shown, and says how many and
-    /// whether they end the frame. Cuts off the frame, if it has ended, or a piece of it, if it is long.
-    fn next(
-        &mut self,
-        bytes: &[u8],
-        mut read: impl FnMut(&[u8]) -> Result<(usize, bool), Malformed>,
-    ) -> Result<Option<Slice>, Malformed> {
-        let most = if self.begun { bytes.len() } else { bytes.len().min(WHOLE) };
-        let mut ends = false;
-        while !ends && self.seen < most {
-            let taken;
-            (taken, ends) = read(&bytes[self.seen..most])?;
-            self.seen += taken;
-        }
-        if ends || (self.seen > 0 && (self.begun || self.seen == WHOLE)) {
-            let slice = Slice { bytes: self.seen, begins: !self.begun, ends };
-            *self = Cut { seen: 0, begun: !ends };
-            return Ok(Some(slice));
-        }
-        Ok(None)
-    }
-}
-
-impl Slice {
-    fn piece<T>(self, begins: Option<T>, instead: Option<Vec<u8>>) -> Piece<T> {
-        Piece { bytes: self.bytes, begins, ends: self.ends, instead }
-    }
-}
 
 /// A decimal number and its CR LF, byte by byte. Only as Redis writes it: no plus, no leading zero, no space. Redis reads
 /// no other either.

@@ -1,12 +1,13 @@
 //! Where a reply ends.
 
+use super::super::pieces::Pieces;
 use super::super::{self as framing, Malformed, Piece, Reply, Shape};
-use super::{Cut, MAX_COUNT, MAX_LINE, Number};
+use super::{MAX_COUNT, MAX_LINE, Number};
 
 /// Reads the replies of one trunk.
 pub(super) struct Replies {
     max_bulk: u64,
-    cut: Cut,
+    pieces: Pieces,
     place: Place,
     /// Values of this frame that have not ended. How they are nested is no matter: an array is replaced by its elements,
     /// and the frame ends when none is left. So there is no stack that somebody else could make grow.
@@ -37,7 +38,7 @@ enum Place {
 
 impl Replies {
     pub(super) fn new(max_bulk: u64) -> Replies {
-        Replies { max_bulk, cut: Cut::default(), place: Place::Start, left: 0, push: false }
+        Replies { max_bulk, pieces: Pieces::default(), place: Place::Start, left: 0, push: false }
     }
 }
 
@@ -47,9 +48,9 @@ impl framing::Replies for Replies {
         bytes: &[u8],
         due: Option<Shape>,
     ) -> Result<Option<Piece<Reply>>, Malformed> {
-        let mut cut = std::mem::take(&mut self.cut);
-        let slice = cut.next(bytes, |bytes| self.read(bytes, due.is_some()));
-        self.cut = cut;
+        let mut pieces = std::mem::take(&mut self.pieces);
+        let slice = pieces.next(bytes, |bytes| self.read(bytes, due.is_some()));
+        self.pieces = pieces;
         let Some(slice) = slice? else { return Ok(None) };
         let meaning = Reply { pops: !self.push, ..Reply::PLAIN };
         let begins = slice.begins.then_some(meaning);

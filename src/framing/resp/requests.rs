@@ -1,13 +1,14 @@
 //! Where a request ends, and the words that it begins with.
 
+use super::super::pieces::Pieces;
 use super::super::{self as framing, Malformed, Piece, Request};
 use super::commands::{Client, Words};
-use super::{Cut, MAX_COUNT, MAX_LINE, Number};
+use super::{MAX_COUNT, MAX_LINE, Number};
 
 /// Reads the requests of one client, and remembers the state that they give to its connection.
 pub(super) struct Requests {
     max_bulk: u64,
-    cut: Cut,
+    pieces: Pieces,
     place: Place,
     /// Bytes of this request that have come or must come.
     size: u64,
@@ -54,7 +55,7 @@ impl Requests {
     pub(super) fn new(max_bulk: u64) -> Requests {
         Requests {
             max_bulk,
-            cut: Cut::default(),
+            pieces: Pieces::default(),
             place: Place::Start,
             size: 0,
             left: 0,
@@ -67,9 +68,9 @@ impl Requests {
 
 impl framing::Requests for Requests {
     fn next(&mut self, bytes: &[u8]) -> Result<Option<Piece<Request>>, Malformed> {
-        let mut cut = std::mem::take(&mut self.cut);
-        let slice = cut.next(bytes, |bytes| self.read(bytes));
-        self.cut = cut;
+        let mut pieces = std::mem::take(&mut self.pieces);
+        let slice = pieces.next(bytes, |bytes| self.read(bytes));
+        self.pieces = pieces;
         let Some(slice) = slice? else { return Ok(None) };
         let (mut begins, mut instead) = (None, None);
         if slice.begins {
