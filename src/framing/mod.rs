@@ -144,8 +144,8 @@ impl<T> Piece<T> {
 }
 
 /// A frame that is not longer than this is given in one piece. A longer one is given in pieces as soon as its meaning is
-/// known, so that nobody has to hold it. Which of the two depends on its length alone, not on how it came. A frame whose
-/// beginning does not tell its length, or whose beginning is awaited before the rest is sent, is given in pieces as well.
+/// known, so that nobody has to hold it. Which of the two depends on its length alone, not on how it came. A shorter one may
+/// be given in pieces as well, where its beginning is awaited before the rest is sent, or does not tell that it is shorter.
 pub const WHOLE: usize = 16 << 10;
 
 /// What a request means for the trunk.
