@@ -3,7 +3,7 @@
 use super::flags::Flags;
 use super::{Done, fd_limit, say};
 use std::fmt::Write;
-use trunkline::units::show_duration;
+use trunkline::units::{show_duration, show_size};
 use trunkline::{Config, Keepalive, PoolConfig};
 
 /// Prints the effective settings and the memory bound. Opens no socket.
@@ -26,12 +26,22 @@ fn report(flags: &Flags, config: &Config, pool: Option<(&str, &PoolConfig)>, fds
     match pool {
         None => line("mode", "tunnel".into()),
         Some((framing, pool)) => {
-            line("mode", "pool".into());
+            let mux = pool.shared > 0;
+            let or_never = |time: Option<_>| time.map_or("never".into(), show_duration);
+            line("mode", if mux { "mux" } else { "pool" }.into());
             line("framing", framing.into());
-            line("trunks", pool.trunks.to_string());
+            line("trunks", if mux { pool.shared } else { pool.trunks }.to_string());
+            line("min-trunks", pool.min_trunks.to_string());
+            line("max-pinned", pool.max_pinned.to_string());
             line("queue-timeout", show_duration(pool.queue_timeout));
             line("max-queue", pool.max_queue.to_string());
+            line("reply-timeout", or_never(pool.reply_timeout));
             line("trunk-idle", show_duration(pool.trunk_idle));
+            line("trunk-lifetime", or_never(pool.trunk_lifetime));
+            if mux {
+                line("credit", pool.credit.to_string());
+                line("reply-buffer", show_size(pool.reply_buffer));
+            }
         }
     }
     let off = || "off".to_string();
@@ -58,6 +68,10 @@ fn report(flags: &Flags, config: &Config, pool: Option<(&str, &PoolConfig)>, fds
     line("", format!("at most {} for {fits} connections", about(config.limits.total(fits))));
     if pool.is_some() {
         line("", "and up to 64k for the request and for the reply that is being read".into());
+    }
+    if let Some((_, pool)) = pool.filter(|(_, pool)| pool.shared > 0) {
+        let most = show_size(pool.reply_buffer);
+        line("", format!("and up to {most} of replies for each client that takes them slowly"));
     }
     let needed = fd_limit::needed(config.max_conn);
     line("open files", format!("{needed} needed, {fds} allowed"));

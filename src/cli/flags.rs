@@ -32,51 +32,75 @@ pub(crate) struct Flags {
     #[argh(option, arg_name = "ADDR")]
     backend: Vec<Endpoint>,
 
-    /// tunnel: each client has a backend connection of its own; pool: they share a few (default tunnel)
+    /// tunnel: each client has a backend connection of its own; pool: they share a few, one request at a time on each; mux: many requests at a time (default tunnel)
     #[argh(option, arg_name = "MODE", from_str_fn(pooling::mode), default = "Mode::Tunnel")]
     pub(crate) mode: Mode,
 
-    /// pool: where a request and a reply end
+    /// pool, mux: where a request and a reply end
     #[argh(option, arg_name = "NAME")]
     pub(crate) framing: Option<String>,
 
-    /// pool: the longest request or reply of a framing (default 2m)
+    /// pool, mux: the longest request or reply of a framing (default 2m)
     #[argh(option, arg_name = "SIZE", from_str_fn(units::size))]
     pub(crate) max_frame: Option<usize>,
 
-    /// pool: framing eof, the bytes that end a request; such as '\r\n\r\n', up to 8 (default '\r\n')
+    /// pool, mux: framing eof, the bytes that end a request; such as '\r\n\r\n', up to 8 (default '\r\n')
     #[argh(option, arg_name = "BYTES")]
     pub(crate) eof: Option<String>,
 
-    /// pool: framing length, the type of the length field, by its letter in PHP's pack: c C s S n N v V l L q Q J P (default N)
+    /// pool, mux: framing length, the type of the length field, by its letter in PHP's pack: c C s S n N v V l L q Q J P (default N)
     #[argh(option, arg_name = "LETTER")]
     pub(crate) length_type: Option<LengthType>,
 
-    /// pool: framing length, where the length field begins (default 0)
+    /// pool, mux: framing length, where the length field begins (default 0)
     #[argh(option, arg_name = "N", from_str_fn(whole))]
     pub(crate) length_offset: Option<usize>,
 
-    /// pool: framing length, where what is counted begins (default 4)
+    /// pool, mux: framing length, where what is counted begins (default 4)
     #[argh(option, arg_name = "N", from_str_fn(whole))]
     pub(crate) body_offset: Option<usize>,
 
-    /// pool: the promise that line, eof and length need
+    /// pool, mux: the promise that line, eof and length need
     #[argh(switch)]
     pub(crate) one_reply_per_request: bool,
 
-    /// pool: backend connections at most (default 8)
+    /// pool, mux: backend connections at most, apart from pinned ones; in mux those that are shared, with up to 8 besides for requests that cannot share (default pool 8, mux 1)
     #[argh(option, arg_name = "N", from_str_fn(whole))]
     pub(crate) trunks: Option<usize>,
 
-    /// pool: how long a request may wait for one of them (default 5s)
+    /// pool, mux: how long a request may wait for one of them (default 5s)
     #[argh(option, arg_name = "TIME", from_str_fn(duration))]
     pub(crate) queue_timeout: Option<Duration>,
 
-    /// pool: how many requests may wait (default 1024)
+    /// pool, mux: how many requests may wait (default 1024)
     #[argh(option, arg_name = "N", from_str_fn(whole))]
     pub(crate) max_queue: Option<usize>,
 
-    /// pool: close a backend connection that nobody has used for so long (default 60s)
+    /// pool, mux: how long a backend connection may be silent that owes a reply, or never (default 30s)
+    #[argh(option, arg_name = "TIME", from_str_fn(limit))]
+    pub(crate) reply_timeout: Option<Limit>,
+
+    /// pool, mux: backend connections that are kept though nobody needs them (default 0)
+    #[argh(option, arg_name = "N", from_str_fn(whole))]
+    pub(crate) min_trunks: Option<usize>,
+
+    /// pool, mux: clients at most that have a backend connection of their own, for what they left there or wait for (default 1000)
+    #[argh(option, arg_name = "N", from_str_fn(whole))]
+    pub(crate) max_pinned: Option<usize>,
+
+    /// pool, mux: replace a backend connection that is so old, or never (default 1h)
+    #[argh(option, arg_name = "TIME", from_str_fn(limit))]
+    pub(crate) trunk_lifetime: Option<Limit>,
+
+    /// mux: replies that one client may await at once (default 32)
+    #[argh(option, arg_name = "N", from_str_fn(whole))]
+    pub(crate) credit: Option<usize>,
+
+    /// mux: bytes of replies that may wait for a client; one that is further behind is closed (default 16m)
+    #[argh(option, arg_name = "SIZE", from_str_fn(units::size))]
+    pub(crate) reply_buffer: Option<usize>,
+
+    /// pool, mux: close a backend connection that nobody has used for so long (default 60s)
     #[argh(option, arg_name = "TIME", from_str_fn(duration))]
     pub(crate) trunk_idle: Option<Duration>,
 
@@ -189,6 +213,14 @@ pub(crate) fn threads(text: &str) -> Result<usize, String> {
         }
         count => Ok(count),
     }
+}
+
+/// A time, or `never`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Limit(pub(crate) Option<Duration>);
+
+fn limit(text: &str) -> Result<Limit, String> {
+    if text == "never" { Ok(Limit(None)) } else { duration(text).map(|time| Limit(Some(time))) }
 }
 
 fn keepalive(text: &str) -> Result<Keepalive, String> {

@@ -1,4 +1,4 @@
-//! The flags of `--mode pool`, and what they make.
+//! The flags of `--mode pool` and `--mode mux`, and what they make.
 
 use super::Failure;
 use super::flags::Flags;
@@ -14,15 +14,18 @@ use trunkline::units::show_duration;
 pub(crate) enum Mode {
     /// Each has a backend connection of its own.
     Tunnel,
-    /// They share a few.
+    /// They share a few, each of which one of them has for a request.
     Pool,
+    /// They share a few at the same time.
+    Mux,
 }
 
 pub(crate) fn mode(text: &str) -> Result<Mode, String> {
     match text {
         "tunnel" => Ok(Mode::Tunnel),
         "pool" => Ok(Mode::Pool),
-        _ => Err(format!("{text:?} is not a mode; use tunnel or pool")),
+        "mux" => Ok(Mode::Mux),
+        _ => Err(format!("{text:?} is not a mode; use tunnel, pool or mux")),
     }
 }
 
@@ -39,6 +42,44 @@ fn wrong(flag: &str, error: &str) -> Failure {
     Failure::Usage(format!("{flag}: {error}"))
 }
 
+/// Says whether these settings make sense together.
+fn check(config: &PoolConfig, mux: bool) -> Result<(), Failure> {
+    let trunks = if mux { config.shared } else { config.trunks };
+    // Room for this many is made at the start, or for each client.
+    let most = 1 << 16;
+    for (flag, value, most) in [
+        ("--trunks", trunks, usize::MAX),
+        ("--max-queue", config.max_queue, usize::MAX),
+        ("--max-pinned", config.max_pinned, most),
+        ("--credit", config.credit, most),
+        ("--reply-buffer", config.reply_buffer, usize::MAX),
+    ] {
+        if value == 0 {
+            return Err(Failure::Usage(format!("{flag} 0 would serve nobody; use 1 or more")));
+        }
+        if value > most {
+            return Err(Failure::Usage(format!("{flag} {value} is too many; use at most {most}")));
+        }
+    }
+    if config.min_trunks > trunks {
+        let min = config.min_trunks;
+        return Err(Failure::Usage(format!(
+            "--min-trunks {min} is more than --trunks {trunks}; raise that, or lower this"
+        )));
+    }
+    for (flag, time) in [
+        ("--queue-timeout", Some(config.queue_timeout)),
+        ("--reply-timeout", config.reply_timeout),
+        ("--trunk-lifetime", config.trunk_lifetime),
+    ] {
+        if let Some(time) = time.filter(|time| *time < Duration::from_millis(1)) {
+            let time = show_duration(time);
+            return Err(Failure::Usage(format!("{flag} {time} is too short; use 1ms or more")));
+        }
+    }
+    Ok(())
+}
+
 impl Flags {
     /// What clients share and how, if they share anything.
     pub(crate) fn pooling(&self) -> Result<Option<Pooling>, Failure> {
@@ -46,13 +87,22 @@ impl Flags {
             return match self.of_a_pool() {
                 None => Ok(None),
                 Some(flag) => Err(Failure::Usage(format!(
-                    "{flag} is for --mode pool; add that, or remove {flag}"
+                    "{flag} is for --mode pool and --mode mux; add one of them, or remove {flag}"
                 ))),
             };
         }
+        let mux = self.mode == Mode::Mux;
+        let of_mux =
+            [("--credit", self.credit.is_some()), ("--reply-buffer", self.reply_buffer.is_some())];
+        if let Some((flag, _)) = of_mux.into_iter().find(|(_, given)| *given && !mux) {
+            return Err(Failure::Usage(format!(
+                "{flag} is for --mode mux; add that, or remove {flag}"
+            )));
+        }
         let Some(name) = &self.framing else {
             return Err(Failure::Usage(format!(
-                "--mode pool has to know where a request ends; add --framing ({NAMES})"
+                "--mode {} has to know where a request ends; add --framing ({NAMES})",
+                if mux { "mux" } else { "pool" }
             )));
         };
         let framing = self.framing(name)?;
@@ -61,26 +111,30 @@ impl Flags {
                 "--framing {name} cannot know how many replies a request has; if it is always one, add --one-reply-per-request"
             )));
         }
-        let default = PoolConfig::default();
-        let config = PoolConfig {
-            trunks: self.trunks.unwrap_or(default.trunks),
+        let config = self.pool_config(if mux { PoolConfig::mux() } else { PoolConfig::default() });
+        check(&config, mux)?;
+        Ok(Some((framing, config)))
+    }
+
+    fn pool_config(&self, default: PoolConfig) -> PoolConfig {
+        let given = self.trunks;
+        let (trunks, shared) = match default.shared {
+            0 => (given.unwrap_or(default.trunks), 0),
+            shared => (default.trunks, given.unwrap_or(shared)),
+        };
+        PoolConfig {
+            trunks,
+            shared,
+            min_trunks: self.min_trunks.unwrap_or(default.min_trunks),
+            max_pinned: self.max_pinned.unwrap_or(default.max_pinned),
             queue_timeout: self.queue_timeout.unwrap_or(default.queue_timeout),
             max_queue: self.max_queue.unwrap_or(default.max_queue),
+            reply_timeout: self.reply_timeout.map_or(default.reply_timeout, |limit| limit.0),
             trunk_idle: self.trunk_idle.unwrap_or(default.trunk_idle),
-            ..default
-        };
-        for (flag, value) in [("--trunks", config.trunks), ("--max-queue", config.max_queue)] {
-            if value == 0 {
-                return Err(Failure::Usage(format!("{flag} 0 would serve nobody; use 1 or more")));
-            }
+            trunk_lifetime: self.trunk_lifetime.map_or(default.trunk_lifetime, |limit| limit.0),
+            credit: self.credit.unwrap_or(default.credit),
+            reply_buffer: self.reply_buffer.unwrap_or(default.reply_buffer),
         }
-        if config.queue_timeout < Duration::from_millis(1) {
-            let time = show_duration(config.queue_timeout);
-            return Err(Failure::Usage(format!(
-                "--queue-timeout {time} is too short; use 1ms or more"
-            )));
-        }
-        Ok(Some((framing, config)))
     }
 
     /// A flag that was given and means nothing in a tunnel.
@@ -97,6 +151,12 @@ impl Flags {
             ("--queue-timeout", self.queue_timeout.is_some()),
             ("--max-queue", self.max_queue.is_some()),
             ("--trunk-idle", self.trunk_idle.is_some()),
+            ("--trunk-lifetime", self.trunk_lifetime.is_some()),
+            ("--min-trunks", self.min_trunks.is_some()),
+            ("--max-pinned", self.max_pinned.is_some()),
+            ("--reply-timeout", self.reply_timeout.is_some()),
+            ("--credit", self.credit.is_some()),
+            ("--reply-buffer", self.reply_buffer.is_some()),
         ];
         given.into_iter().find(|(_, given)| *given).map(|(flag, _)| flag)
     }
