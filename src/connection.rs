@@ -37,7 +37,7 @@ use crate::backend_writer::BackendWriter;
 use crate::client_reader::ClientReader;
 use crate::client_writer::ClientWriter;
 use crate::credit::Credits;
-use crate::framed;
+use crate::framed::RequestReader;
 use crate::gauges::Gauges;
 use crate::mailbox::{Address, Mailbox, mailbox};
 use crate::pool::Pool;
@@ -92,6 +92,7 @@ impl Connection {
             route: self.route,
             accepted,
             mailbox: self.mailbox,
+            directory: directory.clone(),
             draining: false,
             backend: None,
             blamed: None,
@@ -123,6 +124,7 @@ struct Course {
     gauges: Arc<Gauges>,
     route: Arc<Route>,
     mailbox: Mailbox<Message>,
+    directory: Address<directory::Message>,
     accepted: Instant,
     draining: bool,
     /// The backend that accepted, and how long after the client was accepted.
@@ -219,16 +221,17 @@ impl Course {
             self.undisturbed = Some(undisturbed);
         }
         let mut crew = Crew::default();
-        let reader = framed::read_requests(
-            client_reader::NAME,
-            Arc::clone(&client),
+        let reader = RequestReader {
+            name: client_reader::NAME,
+            socket: Arc::clone(&client),
             to_client,
             credits,
             pool,
+            directory: self.directory.clone(),
             drain,
-            self.post(),
-        );
-        crew.start(&route, self.conn, Role::ClientReader, reader);
+            post: self.post(),
+        };
+        crew.start(&route, self.conn, Role::ClientReader, reader.run());
         let writer =
             ClientWriter { mailbox: replies, socket: Arc::clone(&client), post: self.post() };
         crew.start(&route, self.conn, Role::ClientWriter, writer.run());
@@ -479,6 +482,7 @@ impl Course {
             from_backend: self.gauges.read(Side::Backend),
             to_client: self.gauges.written(Side::Client),
             undelivered: self.undelivered as u64,
+            answers: self.route.pool.as_ref().map(|_| self.gauges.answers()),
             lasted: self.route.runtime.now() - self.accepted,
             connect,
             by: end.by,
@@ -773,6 +777,7 @@ mod tests {
                 accepted: connection.route.runtime.now(),
                 route: connection.route,
                 mailbox: connection.mailbox,
+                directory: mailbox(1).0,
                 draining: false,
                 backend: None,
                 blamed: None,

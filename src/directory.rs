@@ -1,7 +1,7 @@
 //! Knows every connection by its id: lists them, ends them, and watches their deadlines.
 //!
 //! - **Owns** the addresses of all connections, and the totals.
-//! - **Receives** `Opened` from listeners, `Ended` from connections, questions and orders from the proxy's owner.
+//! - **Receives** `Opened` from listeners, `Ended` from connections, `Pinned` from client_readers, questions and orders from the proxy's owner.
 //! - **Sends to** `connection`: `Drain`, `End`, without ever waiting. Answers questions.
 //! - **Ends when** its last address is dropped.
 //! - **Never** awaits another mailbox, so that anybody may wait for this one.
@@ -27,6 +27,11 @@ pub(crate) const MAILBOX: usize = 64;
 pub(crate) enum Message {
     Opened(Opened),
     Ended(Ended),
+    /// A client has a trunk for itself, for this reason, or not any more.
+    Pinned {
+        conn: ConnId,
+        why: Option<String>,
+    },
     /// Asks for all connections, oldest first.
     List {
         reply: Sender<Vec<Listed>>,
@@ -80,6 +85,7 @@ struct Entry {
     moved: Instant,
     /// What was pending when half of the time was over.
     pending: Option<usize>,
+    pinned: Option<String>,
 }
 
 impl Directory {
@@ -119,6 +125,11 @@ impl Directory {
         match message {
             Message::Opened(opened) => self.opened(opened),
             Message::Ended(ended) => self.ended(&ended),
+            Message::Pinned { conn, why } => {
+                if let Some(entry) = self.connections.get_mut(&conn) {
+                    entry.pinned = why;
+                }
+            }
             Message::List { reply } => answer(&reply, self.list()),
             Message::End { conn, reply } => {
                 let entry = self.connections.get(&conn);
@@ -150,7 +161,7 @@ impl Directory {
     fn opened(&mut self, opened: Opened) {
         let now = self.route.runtime.now();
         let motion = opened.gauges.motion();
-        let entry = Entry { motion, since: now, moved: now, pending: None, opened };
+        let entry = Entry { motion, since: now, moved: now, pending: None, pinned: None, opened };
         if self.draining {
             entry.drain();
         }
@@ -263,6 +274,7 @@ impl Entry {
             phase: gauges.phase(),
             to_backend: gauges.written(Side::Backend),
             to_client: gauges.written(Side::Client),
+            pinned: self.pinned.clone(),
             age: now - self.since,
             idle: now - self.moved,
         }
@@ -376,6 +388,7 @@ mod tests {
                 from_backend: self.gauges.read(Side::Backend),
                 to_client: self.gauges.written(Side::Client),
                 undelivered: 0,
+                answers: None,
                 lasted: SECOND,
                 connect: None,
                 by: By::Peer(Side::Backend),

@@ -127,6 +127,8 @@ pub struct Ended {
     pub to_client: u64,
     /// Of both, the bytes that the peers' systems had not acknowledged when they were reset.
     pub undelivered: u64,
+    /// What became of its requests; `None` where nobody looks at them, in a tunnel.
+    pub answers: Option<Answers>,
     /// From accept to the end.
     pub lasted: Duration,
     /// From accept until a backend had accepted.
@@ -140,6 +142,19 @@ pub struct Ended {
     pub clean: bool,
     /// What went wrong, in words; empty after a clean end.
     pub cause: String,
+}
+
+/// The requests of one client, where clients share trunks. Each gets one reply, or one error, or was the last: a client whose
+/// protocol has no words for an error is cut off. A request that asks for no reply gets none.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Answers {
+    /// Requests that were understood.
+    pub requests: u64,
+    /// Those of them that got their reply, from the backend or, where the framing says so, from the proxy.
+    pub replies: u64,
+    /// Those that got an error, because a backend, a trunk or time was lacking.
+    pub errors: u64,
 }
 
 /// A connection that is being carried, as [`Handle::list`](crate::Handle::list) shows it.
@@ -156,6 +171,8 @@ pub struct Listed {
     pub to_backend: u64,
     /// Bytes that the client's socket took.
     pub to_client: u64,
+    /// Why it has a trunk for itself, and since which of its requests, such as `WATCH, request 17`.
+    pub pinned: Option<String>,
     /// Since it was accepted.
     pub age: Duration,
     /// Since anything moved, as of the last tick.
@@ -237,6 +254,10 @@ impl Ended {
         let level = if self.is_refused() { log::Level::Warn } else { log::Level::Info };
         let backend = self.backend.as_ref().map_or_else(|| "-".to_string(), Endpoint::to_string);
         let connect = self.connect.map_or_else(|| "-".to_string(), millis);
+        let answers = self.answers.map_or_else(
+            || "-".to_string(),
+            |Answers { requests, replies, errors }| format!("{requests}/{replies}/{errors}"),
+        );
         log::log!(
             level,
             actor = "connection",
@@ -246,6 +267,7 @@ impl Ended {
             to_backend = self.to_backend,
             to_client = self.to_client,
             lost = self.lost(),
+            answers = answers.as_str(),
             lasted = millis(self.lasted).as_str(),
             connect = connect.as_str(),
             end = self.code().as_str(),
@@ -257,7 +279,7 @@ impl Ended {
 }
 
 /// A measured time, in milliseconds with three places: what a log is searched and sorted by.
-fn millis(time: Duration) -> String {
+pub(crate) fn millis(time: Duration) -> String {
     format!("{:.3}ms", time.as_secs_f64() * 1000.0)
 }
 

@@ -6,7 +6,7 @@
 //! so that who ended first is told by what caused what, and not by whose exit was looked at first.
 
 use crate::socket::Socket;
-use crate::{Phase, Side};
+use crate::{Answers, Phase, Side};
 use std::sync::atomic::Ordering::{Relaxed, SeqCst};
 use std::sync::atomic::{AtomicU8, AtomicU64, AtomicUsize};
 use std::sync::{Arc, OnceLock, Weak};
@@ -17,6 +17,10 @@ pub(crate) struct Gauges {
     client: SideGauges,
     backend: SideGauges,
     marks: AtomicU8,
+    /// Where clients share trunks; written by the client_reader alone.
+    requests: AtomicU64,
+    replies: AtomicU64,
+    errors: AtomicU64,
 }
 
 /// A backend has accepted.
@@ -53,6 +57,29 @@ impl Gauges {
 
     pub(crate) fn add_written(&self, to: Side, bytes: usize) {
         add(&self.side(to).written, bytes);
+    }
+
+    /// A request has begun.
+    pub(crate) fn add_request(&self) {
+        add(&self.requests, 1);
+    }
+
+    /// So many requests have got their replies.
+    pub(crate) fn add_replies(&self, count: usize) {
+        add(&self.replies, count);
+    }
+
+    /// A request was answered by an error of our own.
+    pub(crate) fn add_error(&self) {
+        add(&self.errors, 1);
+    }
+
+    pub(crate) fn answers(&self) -> Answers {
+        Answers {
+            requests: self.requests.load(Relaxed),
+            replies: self.replies.load(Relaxed),
+            errors: self.errors.load(Relaxed),
+        }
     }
 
     /// The mailbox of the writer towards `to` was this full.

@@ -99,7 +99,7 @@ pub use config::{Config, Keepalive, Limits};
 pub use connect::Connect;
 pub use endpoint::Endpoint;
 pub use error::Error;
-pub use events::{By, Ended, Events, Listed, Phase, Report};
+pub use events::{Answers, By, Ended, Events, Listed, Phase, Report};
 pub use ids::{ConnId, Side};
 pub use pool::PoolConfig;
 pub use proxy::{Builder, Handle, Proxy};

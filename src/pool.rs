@@ -55,6 +55,7 @@ enum Hold {
         pin: Option<Slot>,
     },
     Shared {
+        id: u64,
         address: Address<ToTrunk>,
         mark: Arc<Mark>,
     },
@@ -72,6 +73,14 @@ impl Lease {
         match &self.0 {
             Hold::Own { trunk, .. } => &trunk.address,
             Hold::Shared { address, .. } => address,
+        }
+    }
+
+    /// Which trunk it is.
+    pub(crate) fn trunk(&self) -> u64 {
+        match &self.0 {
+            Hold::Own { trunk, .. } => trunk.id,
+            Hold::Shared { id, .. } => *id,
         }
     }
 
@@ -143,6 +152,9 @@ pub struct PoolConfig {
     /// Bytes of replies at most that may wait for one client on a shared trunk. A client that takes them so slowly that there
     /// are more is closed, for the others would have to wait too.
     pub reply_buffer: usize,
+    /// Whether there is a line in the log for each request: how long it waited for a trunk, how long it had one, when the
+    /// first byte of its reply came, and by which trunk.
+    pub log_requests: bool,
 }
 
 impl Default for PoolConfig {
@@ -160,6 +172,7 @@ impl Default for PoolConfig {
             trunk_lifetime: Some(Duration::from_secs(3600)),
             credit: 32,
             reply_buffer: 16 << 20,
+            log_requests: false,
         }
     }
 }
@@ -186,8 +199,8 @@ impl Pool {
         Arc::clone(&self.framing)
     }
 
-    pub(crate) fn runtime(&self) -> &dyn Runtime {
-        &*self.runtime
+    pub(crate) fn runtime(&self) -> &Arc<dyn Runtime> {
+        &self.runtime
     }
 
     /// Clients share trunks.
@@ -200,8 +213,8 @@ impl Pool {
         if self.shares() { self.config.credit } else { mailbox.saturating_mul(2) }
     }
 
-    pub(crate) fn reply_buffer(&self) -> usize {
-        self.config.reply_buffer
+    pub(crate) fn config(&self) -> &PoolConfig {
+        &self.config
     }
 
     /// Waits for a trunk, first come first served.
@@ -301,7 +314,7 @@ impl Open {
 
     fn lease(&self) -> Lease {
         let (address, mark) = (self.trunk.address.clone(), Arc::clone(&self.mark));
-        Lease(Hold::Shared { address, mark })
+        Lease(Hold::Shared { id: self.trunk.id, address, mark })
     }
 }
 

@@ -100,6 +100,10 @@ pub(crate) struct Flags {
     #[argh(option, arg_name = "SIZE", from_str_fn(units::size))]
     pub(crate) reply_buffer: Option<usize>,
 
+    /// pool, mux: log a line for each request: how long it waited, was bound to a backend connection, and took
+    #[argh(switch)]
+    pub(crate) log_requests: bool,
+
     /// pool, mux: close a backend connection that nobody has used for so long (default 60s)
     #[argh(option, arg_name = "TIME", from_str_fn(duration))]
     pub(crate) trunk_idle: Option<Duration>,

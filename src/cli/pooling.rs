@@ -134,6 +134,7 @@ impl Flags {
             trunk_lifetime: self.trunk_lifetime.map_or(default.trunk_lifetime, |limit| limit.0),
             credit: self.credit.unwrap_or(default.credit),
             reply_buffer: self.reply_buffer.unwrap_or(default.reply_buffer),
+            log_requests: self.log_requests,
         }
     }
 
@@ -155,6 +156,7 @@ impl Flags {
             ("--min-trunks", self.min_trunks.is_some()),
             ("--max-pinned", self.max_pinned.is_some()),
             ("--reply-timeout", self.reply_timeout.is_some()),
+            ("--log-requests", self.log_requests),
             ("--credit", self.credit.is_some()),
             ("--reply-buffer", self.reply_buffer.is_some()),
         ];

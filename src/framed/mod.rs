@@ -19,9 +19,9 @@ mod read_requests;
 mod reset;
 mod write_requests;
 
-pub(crate) use owed::{Owed, Tab};
+pub(crate) use owed::{Owed, Stamp, Tab};
 pub(crate) use read_replies::{Patience, read_replies};
-pub(crate) use read_requests::read_requests;
+pub(crate) use read_requests::RequestReader;
 pub(crate) use reset::reset;
 pub(crate) use write_requests::{BATCH, Written, write_requests};
 

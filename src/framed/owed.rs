@@ -1,15 +1,19 @@
 //! What trunks owe to a client: the one place where a request and its reply meet.
 
 use super::Outcome;
+use crate::ConnId;
 use crate::credit::{Credit, Credits};
+use crate::events::millis;
 use crate::framing::Shape;
 use crate::mailbox::{Address, NotLeft};
+use crate::runtime::Runtime;
 use crate::socket::Chunk;
 use crate::tunnel;
 use async_channel::{Receiver, Sender};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::SeqCst;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize};
+use std::time::Instant;
 
 /// What one client awaits. Its client_reader has it together with everything that a trunk owes the client.
 ///
@@ -125,6 +129,41 @@ impl Tab {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Gone;
 
+/// The times of one request, for a line of the log.
+pub(crate) struct Stamp {
+    pub(crate) runtime: Arc<dyn Runtime>,
+    pub(crate) conn: ConnId,
+    /// Which of the client's requests.
+    pub(crate) number: u64,
+    pub(crate) trunk: u64,
+    pub(crate) pinned: Option<&'static str>,
+    /// When it was understood.
+    pub(crate) began: Instant,
+    /// When there was a trunk for it.
+    pub(crate) bound: Instant,
+    /// When the first byte of its reply had come.
+    pub(crate) first: Option<Instant>,
+}
+
+impl Stamp {
+    fn log(&self, answered: bool) {
+        let now = self.runtime.now();
+        let first = self.first.map_or_else(|| "-".to_string(), |first| millis(first - self.began));
+        log::info!(
+            actor = "request",
+            conn = self.conn.number(),
+            request = self.number,
+            trunk = self.trunk,
+            wait = millis(self.bound - self.began).as_str(),
+            bound = millis(now - self.bound).as_str(),
+            first_byte = first.as_str(),
+            total = millis(now - self.began).as_str(),
+            pinned = self.pinned.unwrap_or("-");
+            "{}", if answered { "answered" } else { "lost" }
+        );
+    }
+}
+
 /// What a trunk owes to a client for one request.
 pub(crate) struct Owed {
     tab: Arc<Tab>,
@@ -138,6 +177,7 @@ pub(crate) struct Owed {
     /// Bytes of the reply for which there was no room besides; they are held on the credit.
     gathered: Vec<u8>,
     shares: bool,
+    stamp: Option<Box<Stamp>>,
 }
 
 impl Owed {
@@ -148,10 +188,11 @@ impl Owed {
         count: Option<u32>,
         waits: bool,
         credit: Option<Credit>,
+        stamp: Option<Box<Stamp>>,
     ) -> Owed {
         tab.owed.fetch_add(1, SeqCst);
         let (tab, shares) = (Arc::clone(tab), credit.is_some());
-        Owed { tab, shape, count, waits, credit, gathered: Vec::new(), shares }
+        Owed { tab, shape, count, waits, credit, gathered: Vec::new(), shares, stamp }
     }
 
     pub(super) fn shape(&self) -> Shape {
@@ -193,6 +234,9 @@ impl Owed {
 
     /// Passes on a part of what is owed. On a trunk that clients share it never waits.
     pub(super) async fn pass(&mut self, bytes: Vec<u8>) {
+        if let Some(stamp) = &mut self.stamp {
+            stamp.first.get_or_insert_with(|| stamp.runtime.now());
+        }
         if !self.shares {
             // Gone: the client has left, and the rest is read for nobody.
             let _ = self.tab.send(bytes).await;
@@ -276,6 +320,9 @@ impl Drop for Owed {
     /// Every request ends in exactly one reply or one error, and which of the two it is shows here.
     fn drop(&mut self) {
         let answered = self.count == Some(0);
+        if let Some(stamp) = &self.stamp {
+            stamp.log(answered);
+        }
         if answered {
             self.tab.answered.fetch_add(1, SeqCst);
         }

@@ -8,10 +8,11 @@
 //! by one, in that order: what the trunk had not begun to write is sent to another; what it had may be sent again once, if it
 //! is idempotent and nothing of its reply was passed on; all others end in an error.
 
-use super::{Message, Outcome, Owed, Piece, Tab, reset};
+use super::{Message, Outcome, Owed, Piece, Stamp, Tab, reset};
 use crate::Side;
 use crate::actor::{self, Budget};
 use crate::credit::{Credit, Credits};
+use crate::directory;
 use crate::framing::{Action, Binding, Count, Framing, Request, Requests, Trouble};
 use crate::mailbox::Address;
 use crate::pool::{Lease, Pool};
@@ -24,70 +25,70 @@ use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::io;
 use std::sync::Arc;
+use std::time::Instant;
 
-/// Reads requests until the client ends its sending, cannot be understood, or is lost. There must be room in the mailbox
-/// for as many replies as there are `credits`, and for the end.
-pub(crate) async fn read_requests(
-    name: &'static str,
-    socket: Arc<dyn Socket>,
-    to_client: Address<tunnel::Message>,
-    credits: Credits,
-    pool: Pool,
-    drain: Receiver<Infallible>,
-    post: Post,
-) -> Exit {
-    let framing = pool.framing();
-    let requests = framing.requests();
-    let (tab, bell) = Tab::new(to_client.clone(), credits.clone(), pool.reply_buffer());
-    let mut reading = Reading {
-        name,
-        framing,
-        requests,
-        socket,
-        to_client,
-        credits,
-        pool,
-        post,
-        tab,
-        bell,
-        asked: VecDeque::new(),
-        pruned: 0,
-        again: VecDeque::new(),
-        orphaned: false,
-        bytes: Vec::new(),
-        lease: None,
-        pinned: None,
-        last: false,
-        retired: false,
-        doubtful: false,
-        way: None,
-        answered_early: false,
-        fin: false,
-        drain,
-        budget: Budget::default(),
-    };
-    match reading.run().await {
-        Ok(()) => match reading.to_client.send(tunnel::Message::Fin).await {
-            Ok(()) => Exit::Finished,
-            Err(_) => Exit::Deserted,
-        },
-        Err(exit) => {
-            // What shared trunks still owe to it is for nobody.
-            reading.to_client.close();
-            exit
+/// Reads requests until the client ends its sending, cannot be understood, or is lost.
+pub(crate) struct RequestReader {
+    pub(crate) name: &'static str,
+    pub(crate) socket: Arc<dyn Socket>,
+    /// There is room in it for as many replies as there are credits, and for the end.
+    pub(crate) to_client: Address<tunnel::Message>,
+    pub(crate) credits: Credits,
+    pub(crate) pool: Pool,
+    /// Hears why the client has a trunk for itself.
+    pub(crate) directory: Address<directory::Message>,
+    /// Closes when the proxy is told to stop.
+    pub(crate) drain: Receiver<Infallible>,
+    pub(crate) post: Post,
+}
+
+impl RequestReader {
+    pub(crate) async fn run(self) -> Exit {
+        let framing = self.pool.framing();
+        let requests = framing.requests();
+        let most_held = self.pool.config().reply_buffer;
+        let (tab, bell) = Tab::new(self.to_client.clone(), self.credits.clone(), most_held);
+        let mut reading = Reading {
+            reader: self,
+            framing,
+            requests,
+            tab,
+            bell,
+            asked: VecDeque::new(),
+            pruned: 0,
+            again: VecDeque::new(),
+            orphaned: false,
+            number: 0,
+            began: None,
+            bytes: Vec::new(),
+            lease: None,
+            pinned: None,
+            last: false,
+            retired: false,
+            doubtful: false,
+            way: None,
+            answered_early: false,
+            fin: false,
+            budget: Budget::default(),
+        };
+        match reading.run().await {
+            Ok(()) => match reading.reader.to_client.send(tunnel::Message::Fin).await {
+                Ok(()) => Exit::Finished,
+                Err(_) => Exit::Deserted,
+            },
+            Err(exit) => {
+                // What shared trunks still owe to it is for nobody.
+                reading.reader.to_client.close();
+                exit
+            }
         }
     }
 }
 
 struct Reading {
-    name: &'static str,
+    reader: RequestReader,
     framing: Arc<dyn Framing>,
     requests: Box<dyn Requests>,
-    socket: Arc<dyn Socket>,
-    to_client: Address<tunnel::Message>,
-    credits: Credits,
-    pool: Pool,
-    post: Post,
     /// What the client awaits, and the bell that rings when something has become of that.
     tab: Arc<Tab>,
     bell: Receiver<()>,
@@ -98,6 +99,10 @@ struct Reading {
     again: VecDeque<Asked>,
     /// What the client was pinned to is lost.
     orphaned: bool,
+    /// How many requests have begun.
+    number: u64,
+    /// When the last one did, if that is logged.
+    began: Option<Instant>,
     /// What has come and was not understood yet.
     bytes: Vec<u8>,
     lease: Option<Lease>,
@@ -115,8 +120,6 @@ struct Reading {
     answered_early: bool,
     /// The client has ended its sending.
     fin: bool,
-    /// Closes when the proxy is told to stop.
-    drain: Receiver<Infallible>,
     budget: Budget,
 }
 
@@ -214,7 +217,7 @@ impl Reading {
                     if malformed.answer.is_empty() {
                         return Err(cut(cause));
                     }
-                    log::info!(actor = self.name, conn = self.post.conn.number(); "{cause}");
+                    log::info!(actor = self.reader.name, conn = self.reader.post.conn.number(); "{cause}");
                     return self.answer(malformed.answer).await;
                 }
             };
@@ -285,7 +288,7 @@ impl Reading {
     async fn more(&mut self) -> Result<bool, Exit> {
         let had = self.bytes.len();
         loop {
-            let stops = self.drain.is_closed();
+            let stops = self.reader.drain.is_closed();
             self.tab.await_the_end(stops || self.fin);
             let mut leaves = false;
             if !self.tab.owes() {
@@ -362,10 +365,10 @@ impl Reading {
     /// Nothing is owed any more: what was not answered will not be, and its trunk is lost.
     fn conclude(&mut self) -> Result<(), Exit> {
         self.take_told()?;
+        self.prune();
         let progress = self.tab.progress();
         self.tab.start_over();
-        let answered = progress.answered - std::mem::take(&mut self.pruned);
-        self.asked.drain(..answered);
+        self.pruned = 0;
         if self.asked.is_empty() {
             return Ok(());
         }
@@ -404,8 +407,8 @@ impl Reading {
             Ok(credit) => credit,
             Err(trouble) => return self.refuse(trouble, &asked.request).await,
         };
-        let conn = self.post.conn.number();
-        log::debug!(actor = self.name, conn; "a request is sent again: its trunk was lost");
+        let conn = self.reader.post.conn.number();
+        log::debug!(actor = self.reader.name, conn; "a request is sent again: its trunk was lost");
         asked.tries += 1;
         let owed = self.owe(&asked.request, credit);
         self.asked.push_back(asked);
@@ -420,12 +423,12 @@ impl Reading {
             // It cannot close while the tab is here.
             let _ = self.bell.recv().await;
         };
-        let came = async { if reads { recv(&*self.socket).await } else { pending().await } };
+        let came = async { if reads { recv(&*self.reader.socket).await } else { pending().await } };
         let drain = async {
-            if self.drain.is_closed() {
+            if self.reader.drain.is_closed() {
                 pending().await
             } else {
-                let _ = self.drain.recv().await;
+                let _ = self.reader.drain.recv().await;
             }
         };
         let lost = async {
@@ -434,18 +437,18 @@ impl Reading {
                 _ => pending().await,
             }
         };
-        let came = race(race(came, self.to_client.closed()), race(drain, lost));
+        let came = race(race(came, self.reader.to_client.closed()), race(drain, lost));
         match race(told, came).await {
             Either::A(()) => Happens::Told,
             Either::B(Either::A(Either::A(Ok(Some(chunk))))) => {
-                let post = &self.post;
+                let post = &self.reader.post;
                 post.gauges.add_read(Side::Client, chunk.len());
                 post.events.on_receive(post.conn, Side::Client, &chunk);
                 self.bytes.extend_from_slice(&chunk);
                 Happens::Came
             }
             Either::B(Either::A(Either::A(Ok(None)))) => {
-                self.post.gauges.saw_fin(Side::Client);
+                self.reader.post.gauges.saw_fin(Side::Client);
                 self.fin = true;
                 Happens::Ended
             }
@@ -471,8 +474,10 @@ impl Reading {
     /// Forgets the requests that were answered.
     fn prune(&mut self) {
         let answered = self.tab.progress().answered;
-        self.asked.drain(..answered - self.pruned);
+        let new = answered - self.pruned;
+        self.asked.drain(..new);
         self.pruned = answered;
+        self.reader.post.gauges.add_replies(new);
     }
 
     /// Decides what becomes of a request that begins, and gets a trunk for it.
@@ -483,6 +488,12 @@ impl Reading {
         whole: bool,
     ) -> Result<(Way, Option<Owed>), Exit> {
         self.last |= request.last;
+        if request.action != Action::Skip {
+            self.number += 1;
+            self.reader.post.gauges.add_request();
+        }
+        self.began =
+            self.reader.pool.config().log_requests.then(|| self.reader.pool.runtime().now());
         self.prune();
         if !self.tab.owes() {
             // What the last reply had to tell is heard first.
@@ -499,6 +510,7 @@ impl Reading {
         };
         if let Some(answer) = answer {
             self.settle().await?;
+            self.reader.post.gauges.add_replies(1);
             self.answer(answer.clone()).await?;
             return Ok((Way::Drop, None));
         }
@@ -540,7 +552,7 @@ impl Reading {
 
     /// A client that stands still in the middle of a request must not hold up those behind it, nor one that binds its trunk.
     fn shares(&self, request: &Request, whole: bool) -> bool {
-        self.pool.shares() && whole && request.binding == Binding::Shared
+        self.reader.pool.shares() && whole && request.binding == Binding::Shared
     }
 
     fn has_trunk_for(&self, request: &Request, whole: bool) -> bool {
@@ -565,10 +577,11 @@ impl Reading {
             self.let_go().await;
             (self.lease, self.retired, self.doubtful) = (None, false, false);
             let shares = self.shares(request, whole);
-            let leased = match race(self.pool.lease(shares), self.to_client.closed()).await {
-                Either::A(leased) => leased,
-                Either::B(()) => return Err(Exit::Deserted),
-            };
+            let leased =
+                match race(self.reader.pool.lease(shares), self.reader.to_client.closed()).await {
+                    Either::A(leased) => leased,
+                    Either::B(()) => return Err(Exit::Deserted),
+                };
             match leased {
                 Ok(lease) => self.lease = Some(lease),
                 Err(trouble) => return Ok(Err(trouble)),
@@ -592,7 +605,8 @@ impl Reading {
             let told = async {
                 let _ = self.bell.recv().await;
             };
-            match race(self.credits.take(), race(told, self.to_client.closed())).await {
+            match race(self.reader.credits.take(), race(told, self.reader.to_client.closed())).await
+            {
                 Either::A(credit) => return Ok(credit),
                 Either::B(Either::A(())) => {}
                 Either::B(Either::B(())) => return Err(Exit::Deserted),
@@ -607,7 +621,20 @@ impl Reading {
             (Count::Exactly(0), _) => return None,
             (Count::Exactly(count), _) => Some(count),
         };
-        Some(Owed::new(&self.tab, request.shape, count, request.waits, credit))
+        let stamp = self.began.zip(self.lease.as_ref()).map(|(began, lease)| {
+            let runtime = Arc::clone(self.reader.pool.runtime());
+            Box::new(Stamp {
+                conn: self.reader.post.conn,
+                number: self.number,
+                trunk: lease.trunk(),
+                pinned: self.pinned,
+                began,
+                bound: runtime.now(),
+                first: None,
+                runtime,
+            })
+        });
+        Some(Owed::new(&self.tab, request.shape, count, request.waits, credit, stamp))
     }
 
     /// Whether the request in which we are awaits nothing any more: its reply has come, or never will.
@@ -626,27 +653,35 @@ impl Reading {
     async fn bind(&mut self, request: &Request) -> Result<(), Trouble> {
         let why = match request.binding {
             Binding::Pinned(why) | Binding::Tunnel(why) => {
-                self.pin(why);
+                // The first reason stands.
+                self.tell_pinned(self.pinned.or(Some(why))).await;
                 why
             }
             Binding::Exclusive(why) if request.waits => why,
             Binding::Shared | Binding::Exclusive(_) | Binding::Release => return Ok(()),
         };
         let Some(lease) = &mut self.lease else { return Ok(()) };
-        let bound = self.pool.pin(lease).await;
+        let bound = self.reader.pool.pin(lease).await;
         if bound.is_err() {
-            let conn = self.post.conn.number();
-            log::warn!(actor = self.name, conn; "too many clients have a trunk of their own: {why}");
-            self.pinned = None;
+            let conn = self.reader.post.conn.number();
+            log::warn!(actor = self.reader.name, conn; "too many clients have a trunk of their own: {why}");
+            self.tell_pinned(None).await;
         }
         bound
     }
 
-    fn pin(&mut self, why: &'static str) {
-        if self.pinned.is_none() {
-            log::debug!(actor = self.name, conn = self.post.conn.number(); "pinned to its trunk: {why}");
+    /// Notes why the client has a trunk for itself, or that it has none any more.
+    async fn tell_pinned(&mut self, pinned: Option<&'static str>) {
+        if self.pinned == pinned {
+            return;
         }
-        self.pinned.get_or_insert(why);
+        self.pinned = pinned;
+        let conn = self.reader.post.conn;
+        let why = pinned.map(|why| format!("{why}, request {}", self.number));
+        let said = why.as_deref().unwrap_or("not any more");
+        log::debug!(actor = self.reader.name, conn = conn.number(); "pinned to its trunk: {said}");
+        // Gone: the proxy is being dropped.
+        let _ = self.reader.directory.send(directory::Message::Pinned { conn, why }).await;
     }
 
     /// Sends a piece to the trunk; false if that has gone. With `owed`, it begins the request that was asked last.
@@ -660,15 +695,15 @@ impl Reading {
         let asked = self.asked.back_mut().filter(|_| begins);
         let again = asked.is_some_and(|asked| std::mem::replace(&mut asked.counted, true));
         if !again {
-            self.post.gauges.add_written(Side::Backend, bytes);
+            self.reader.post.gauges.add_written(Side::Backend, bytes);
         }
         true
     }
 
     /// Tells the client that its request cannot be answered.
     async fn refuse(&mut self, trouble: Trouble, request: &Request) -> Result<(), Exit> {
-        let conn = self.post.conn.number();
-        log::warn!(actor = self.name, conn; "a request is not answered: {}", trouble.words());
+        let conn = self.reader.post.conn.number();
+        log::warn!(actor = self.reader.name, conn; "a request is not answered: {}", trouble.words());
         if request.replies == Count::Exactly(0) {
             return Ok(());
         }
@@ -677,6 +712,7 @@ impl Reading {
             // The protocol has no words for it.
             return Err(cut(if trouble == Trouble::BackendLost { LOST } else { trouble.words() }));
         }
+        self.reader.post.gauges.add_error();
         self.answer(error).await
     }
 
@@ -700,7 +736,8 @@ impl Reading {
         let Some(lease) = self.lease.take() else { return };
         let retired = std::mem::take(&mut self.retired);
         let doubtful = std::mem::take(&mut self.doubtful);
-        let pinned = self.pinned.take().is_some();
+        let pinned = self.pinned.is_some();
+        self.tell_pinned(None).await;
         if lease.is_shared() {
             return;
         }
@@ -708,21 +745,21 @@ impl Reading {
             return lease.close().await;
         }
         match self.framing.reset_query() {
-            _ if !pinned => self.pool.give_back(lease).await,
+            _ if !pinned => self.reader.pool.give_back(lease).await,
             None => lease.close().await,
             // The client does not wait for that.
             Some(query) => {
-                let resetting = reset(lease, self.pool.clone(), query);
-                actor::spawn(self.pool.runtime(), "reset", None, resetting).detach();
+                let resetting = reset(lease, self.reader.pool.clone(), query);
+                actor::spawn(&**self.reader.pool.runtime(), "reset", None, resetting).detach();
             }
         }
     }
 
     /// From here on the client has the trunk for itself, and its bytes go through as they are.
     async fn tunnel(&mut self) -> Result<(), Exit> {
-        self.pinned.get_or_insert("tunnel");
+        self.tell_pinned(self.pinned.or(Some("tunnel"))).await;
         if let Some(lease) = &mut self.lease
-            && let Err(trouble) = self.pool.pin(lease).await
+            && let Err(trouble) = self.reader.pool.pin(lease).await
         {
             return Err(cut(trouble.words()));
         }

@@ -12,7 +12,7 @@ use crate::tunnel;
 pub(crate) async fn reset(lease: Lease, pool: Pool, query: ResetQuery) {
     let (address, mut replies) = mailbox(2);
     let (tab, _bell) = Tab::new(address, Credits::new(1), usize::MAX);
-    let owed = Owed::new(&tab, Shape::default(), Some(1), false, None);
+    let owed = Owed::new(&tab, Shape::default(), Some(1), false, None, None);
     drop(tab);
     let piece = Piece { chunk: query.request.into(), owed: Some(owed) };
     if lease.send(Message::Piece(piece)).await.is_err() {

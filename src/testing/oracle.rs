@@ -213,6 +213,7 @@ mod tests {
             from_backend: 0,
             to_client: 0,
             undelivered: 0,
+            answers: None,
             lasted: Duration::ZERO,
             connect: None,
             by: By::Peer(Side::Client),
