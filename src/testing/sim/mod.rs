@@ -20,6 +20,7 @@
 //! ```
 
 mod book;
+mod dialect;
 mod net;
 mod peers;
 mod poisoner;
@@ -114,9 +115,9 @@ fn simulate_muxed(world: &World) -> Result<Outcome, String> {
 }
 
 fn simulate_n_to_1(world: &World, shared: bool) -> Result<Outcome, String> {
-    let ledger = pooled::Ledger::default();
+    let ledger = pooled::Ledger::new(world, shared);
     let clients = 20 + world.roll(21);
-    world.start("owner", pooled::own(world.clone(), ledger.clone(), clients, shared));
+    world.start("owner", pooled::own(world.clone(), ledger.clone(), clients));
     let ran = world.run(|_| {});
     conclude(world, ran, clients, ledger.broken(), ledger.endings())
 }

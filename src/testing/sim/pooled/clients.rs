@@ -1,0 +1,445 @@
+//! Clients that speak the dialect, and what they hold the proxy to.
+
+use super::talk::Talk;
+use super::{Ledger, leave, meet};
+use crate::socket::Socket;
+use crate::testing::sim::dialect::{self, Asked, Kind, Said, Verb};
+use crate::testing::sim::world::World;
+use std::sync::Arc;
+
+struct Client<'a> {
+    world: &'a World,
+    ledger: &'a Ledger,
+    me: u8,
+    talk: Talk,
+    asked: Vec<Asked>,
+    /// Where each begins and ends in the speech.
+    places: Vec<(usize, usize)>,
+    /// It asks for one thing at a time.
+    waits: bool,
+    /// The body of this one does not end as it should.
+    spoiled: Option<usize>,
+    /// The oldest request that has not ended.
+    due: usize,
+    /// How many of its replies have come.
+    parts: u32,
+    /// It was told to go on.
+    goes_on: bool,
+    /// The trunk has its value.
+    set: bool,
+    /// Nothing that follows need be answered.
+    closing: bool,
+    /// Nothing may follow.
+    over: bool,
+    /// How many lines have come back, once it is a tunnel.
+    tunnel: Option<usize>,
+    /// How many it sends.
+    raw: usize,
+    fin: bool,
+}
+
+pub(super) async fn client(world: &World, ledger: &Ledger, number: usize) {
+    let Some(socket) = meet(world, number).await else { return };
+    let me = number as u8;
+    let mut client = Client {
+        world,
+        ledger,
+        me,
+        talk: Talk::new(Vec::new()),
+        asked: Vec::new(),
+        places: Vec::new(),
+        waits: world.chance(50),
+        spoiled: None,
+        due: 0,
+        parts: 0,
+        goes_on: false,
+        set: false,
+        closing: false,
+        over: false,
+        tunnel: None,
+        raw: world.roll(6),
+        fin: false,
+    };
+    client.prepares();
+    client.lives(socket).await;
+}
+
+const ANY: [Verb; 22] = [
+    Verb::Get,
+    Verb::Get,
+    Verb::Get,
+    Verb::Put,
+    Verb::Put,
+    Verb::Put,
+    Verb::Head,
+    Verb::Head,
+    Verb::Cast,
+    Verb::Cast,
+    Verb::Mute,
+    Verb::Mute,
+    Verb::Block,
+    Verb::Block,
+    Verb::Wait,
+    Verb::Wait,
+    Verb::Set,
+    Verb::See,
+    Verb::Many,
+    Verb::Ping,
+    Verb::Void,
+    Verb::Free,
+];
+
+const PINNED: [Verb; 8] =
+    [Verb::Set, Verb::See, Verb::See, Verb::Many, Verb::Get, Verb::Put, Verb::Block, Verb::Free];
+
+const FINAL: [Verb; 7] =
+    [Verb::Quit, Verb::Adieu, Verb::What, Verb::Watch, Verb::Tunnel, Verb::Tunnel, Verb::Upgrade];
+
+impl Client<'_> {
+    /// Decides what it is going to ask.
+    fn prepares(&mut self) {
+        let (mut pinned, mut last) = (false, false);
+        for _ in 0..self.world.roll(12) {
+            let verbs: &[Verb] = if pinned && self.world.chance(80) { &PINNED } else { &ANY };
+            let verb = verbs[self.world.roll(verbs.len())];
+            pinned = (pinned || matches!(verb, Verb::Set | Verb::See | Verb::Many))
+                && verb != Verb::Free;
+            self.wants(verb, last);
+        }
+        if self.world.chance(40) {
+            let verb = FINAL[self.world.roll(FINAL.len())];
+            let asked = self.wants(verb, last);
+            last = asked.is_last();
+            for _ in 0..self.world.roll(3) {
+                if last {
+                    self.wants(Verb::Put, last);
+                }
+            }
+            if verb == Verb::Tunnel && self.world.chance(50) {
+                // Without waiting for an answer.
+                self.adds_raw();
+            }
+        } else if self.world.chance(10) {
+            self.spoiled = Some(self.asked.len());
+            self.wants(Verb::Put, last);
+        }
+    }
+
+    fn wants(&mut self, verb: Verb, behind: bool) -> Asked {
+        let begins = self.talk.speech.len();
+        let times =
+            if matches!(verb, Verb::Many | Verb::Watch) { 1 + self.world.roll(3) } else { 1 };
+        let spoiled = self.spoiled == Some(self.asked.len());
+        let length = match self.world.chance(60) {
+            true => self.world.roll(30),
+            false => self.world.roll(250),
+        };
+        let asked = Asked {
+            verb,
+            client: self.me,
+            number: self.asked.len() as u8,
+            times: times as u32,
+            length: length.max(usize::from(spoiled)),
+        };
+        self.ledger.pages().asked.insert((self.me, asked.number), (asked, behind));
+        let speech = &mut self.talk.speech;
+        speech.extend_from_slice(asked.head().as_bytes());
+        if self.world.chance(20) {
+            speech.push(b'\r');
+        }
+        speech.push(b'\n');
+        speech.extend_from_slice(&asked.body());
+        if spoiled && let Some(last) = speech.last_mut() {
+            *last = b'!';
+        }
+        self.places.push((begins, speech.len()));
+        self.asked.push(asked);
+        asked
+    }
+
+    fn adds_raw(&mut self) {
+        for line in 0..self.raw {
+            self.talk.speech.extend_from_slice(self.line("raw", line).as_bytes());
+        }
+    }
+
+    fn line(&self, word: &str, number: usize) -> String {
+        let filler = "z".repeat((usize::from(self.me) * 7 + number * 31) % 200);
+        format!("{word} {} {number} {filler}\n", self.me)
+    }
+
+    async fn lives(&mut self, socket: Arc<dyn Socket>) {
+        let (wild, rude) = (self.world.chance(20), self.world.chance(8));
+        loop {
+            if wild && self.world.chance(5) {
+                self.ledger.pages().left.insert(usize::from(self.me));
+                return leave(self.world, socket, "client", self.world.chance(50));
+            }
+            if rude && !self.fin && self.is_in_a_request() && self.world.chance(10) {
+                self.world.count("fault: client ends its sending in a request");
+                self.ends_its_sending(&*socket);
+            }
+            let before = self.before();
+            let speaks = !self.fin && !self.talk.broken && self.talk.said < before;
+            if speaks && self.world.chance(60) {
+                self.talk.speak(self.world, &*socket, before).await;
+            } else if !self.fin && self.talk.done() && (!self.waits || self.is_answered()) {
+                self.ends_its_sending(&*socket);
+            } else if let Some(clean) = self.talk.listen(self.world, &*socket).await {
+                if clean {
+                    self.sees_the_end();
+                }
+                if !clean && std::env::var("DBG").is_ok() {
+                    eprintln!(
+                        "CUT client {} {:?} said {} of {} before {} due {:?} goes_on {} fin {} waits {}",
+                        self.me,
+                        self.world.time(),
+                        self.talk.said,
+                        self.talk.speech.len(),
+                        self.before(),
+                        self.next_due().map(|d| self.asked[d]),
+                        self.goes_on,
+                        self.fin,
+                        self.waits
+                    );
+                    eprintln!("{:?} {:?}", self.asked, self.places);
+                }
+                let end = if clean { "client served" } else { "client cut off" };
+                self.world.count(end);
+                break;
+            }
+            self.hears();
+        }
+        socket.disarm();
+    }
+
+    fn ends_its_sending(&mut self, socket: &dyn Socket) {
+        self.fin = true;
+        self.talk.broken |= socket.shutdown_write().is_err();
+    }
+
+    fn is_in_a_request(&self) -> bool {
+        let said = self.talk.said;
+        self.places.iter().any(|(begins, ends)| *begins < said && said < *ends)
+    }
+
+    /// Where it has to stop for now.
+    fn before(&self) -> usize {
+        let place = |number: usize| self.places[number];
+        let due = self.next_due();
+        let mut before = self.talk.speech.len();
+        for (number, asked) in self.asked.iter().enumerate().skip(self.due) {
+            let (begins, ends) = place(number);
+            if asked.verb == Verb::Wait && !(due == Some(number) && self.goes_on) {
+                let head = ends - begins - asked.length;
+                before = before.min(begins + head);
+            }
+            if due == Some(number) && self.waits && asked.verb != Verb::Tunnel {
+                before = before.min(ends);
+            }
+        }
+        before
+    }
+
+    /// The oldest request that has an answer to come.
+    fn next_due(&self) -> Option<usize> {
+        let answered =
+            |number: &usize| !self.asked[*number].is_unanswered() && self.spoiled != Some(*number);
+        (self.due..self.asked.len()).find(answered)
+    }
+
+    fn is_answered(&self) -> bool {
+        self.next_due().is_none()
+            && self.spoiled.is_none()
+            && self.tunnel.is_none_or(|back| back == self.raw)
+    }
+
+    fn breaks(&self, what: &str) {
+        if std::env::var("DBG").is_ok() {
+            eprintln!(
+                "DBG client {} {:?} at {:?}: {what} asked {:?} places {:?} due {} closing {} over {} fin {} waits {} spoiled {:?}",
+                self.me,
+                self.world.time(),
+                self.talk.said,
+                self.asked,
+                self.places,
+                self.due,
+                self.closing,
+                self.over,
+                self.fin,
+                self.waits,
+                self.spoiled
+            );
+        }
+        self.ledger.breaks(format!("client {} {what}", self.me));
+    }
+
+    fn sees_the_end(&self) {
+        let (stopping, cut_short) = {
+            let pages = self.ledger.pages();
+            (pages.stopping, pages.cut_short.contains(&self.me))
+        };
+        let all = self.fin && self.talk.done() && self.is_answered();
+        // A client that has nothing on its way is let go when the proxy stops; its next request may cross that.
+        let between = self.talk.heard.is_empty() && self.parts == 0;
+        // Whatever comes of these, or nothing at all, may be all.
+        let raw = self.is_at(Verb::Watch) || self.is_at(Verb::Tunnel);
+        let rest = self.talk.heard.starts_with(Kind::Rest.word().as_bytes());
+        let ended = (raw && !super::all_behave(self.world))
+            || (cut_short && (rest || self.tunnel.is_some()));
+        if ended || (between && (all || self.closing || stopping)) {
+            return;
+        }
+        self.breaks(&format!(
+            "saw a clean end while it awaited {:?}, having said {} of {} bytes, and heard {} bytes and {} parts of it",
+            self.next_due().map(|due| self.asked[due]),
+            self.talk.said,
+            self.talk.speech.len(),
+            self.talk.heard.len(),
+            self.parts,
+        ));
+    }
+
+    fn is_at(&self, verb: Verb) -> bool {
+        self.next_due().is_some_and(|due| self.asked[due].verb == verb)
+    }
+
+    /// Takes in what has come.
+    fn hears(&mut self) {
+        loop {
+            if let Some(back) = self.tunnel {
+                for (number, line) in (back..).zip(self.talk.lines()) {
+                    if number >= self.raw || line != self.line("back", number) {
+                        self.breaks(&format!("got {line:?} through its tunnel"));
+                    }
+                    self.tunnel = Some(number + 1);
+                }
+                return;
+            }
+            let found = match dialect::head(&self.talk.heard) {
+                Ok(None) => return,
+                Ok(Some((line, length))) => Said::parse(line).map(|said| (said, length)),
+                Err(_) => None,
+            };
+            let Some((said, length)) = found else {
+                let heard = String::from_utf8_lossy(&self.talk.heard).into_owned();
+                self.talk.heard.clear();
+                return self.breaks(&format!("got {heard:?}, which is no reply"));
+            };
+            let body = if self.is_at(Verb::Head) { Vec::new() } else { said.body() };
+            if self.talk.heard.len() < length + body.len() {
+                return;
+            }
+            if self.talk.heard[length - 2] == b'\r' {
+                self.breaks(&format!("got {said:?} with a CR, which is for the framing alone"));
+            }
+            let whole: Vec<u8> = self.talk.heard.drain(..length + body.len()).collect();
+            if whole[length..] != body {
+                self.breaks(&format!("got another body than that of {said:?}"));
+            }
+            self.gets(said);
+        }
+    }
+
+    /// A reply has come: is it the one that is due?
+    fn gets(&mut self, said: Said) {
+        if self.next_due().is_none() && self.is_told_of_spoiled(said) {
+            (self.over, self.closing) = (said.kind != Kind::Hold, true);
+            return;
+        }
+        let Some(due) = self.next_due() else {
+            return self.breaks(&format!("got {said:?}, and nothing was due"));
+        };
+        let asked = self.asked[due];
+        self.due = due;
+        if (said.client, said.number) != (asked.client, asked.number) {
+            self.breaks(&format!("got {said:?} instead of the reply to {asked:?}"));
+        }
+        if self.over {
+            self.breaks(&format!("got {said:?} though it had said its last"));
+        }
+        if self.talk.said <= self.places[due].0 {
+            self.breaks(&format!("got {said:?} before it had asked"));
+        }
+        if !may_answer(asked.verb, said.kind) {
+            self.breaks(&format!("got {said:?}, which is no answer to {asked:?}"));
+        }
+        if said.kind == Kind::Hold {
+            self.goes_on = true;
+            return;
+        }
+        let expected = if is_of_the_proxy(said.kind) { 0 } else { self.parts + 1 };
+        if said.part != expected {
+            self.breaks(&format!("got {said:?} instead of part {expected}"));
+        }
+        let value = self.set.then_some(self.me);
+        if !is_of_the_proxy(said.kind) && said.whose != value {
+            self.breaks(&format!("got {said:?} from a trunk that should have {value:?}"));
+        }
+        // Who breaks off in the middle of a request takes the trunk with him, and what else he awaits of it.
+        let breaks_off = self.spoiled.is_some() || (self.fin && self.is_in_a_request());
+        if said.kind == Kind::Lost && super::all_behave(self.world) && !breaks_off {
+            self.breaks(&format!("got {said:?} though no backend leaves"));
+        }
+        self.parts += 1;
+        let times = if matches!(asked.verb, Verb::Many | Verb::Watch) { asked.times } else { 1 };
+        if !is_of_the_proxy(said.kind) && self.parts < times {
+            return;
+        }
+        self.ends(asked, said);
+    }
+
+    /// What does not end as it should may have lost its trunk before, or have found none; or was answered before that.
+    fn is_told_of_spoiled(&self, said: Said) -> bool {
+        let lost = matches!(said.kind, Kind::Lost | Kind::Unserved);
+        let early = self.ledger.pages().early.contains(&(self.me, said.number));
+        let spoiled = self.spoiled == Some(usize::from(said.number)) && said.client == self.me;
+        spoiled && (lost || early) && !self.over
+    }
+
+    /// A request has had all that it is to have.
+    fn ends(&mut self, asked: Asked, said: Said) {
+        let number = (asked.client, asked.number);
+        self.world.count(&format!("dialect: {} {}", asked.verb.word(), said.kind.word()));
+        self.due += 1;
+        (self.parts, self.goes_on) = (0, false);
+        match (asked.verb, said.kind) {
+            (Verb::Set, Kind::Ok) => self.set = true,
+            (Verb::Free, _) => self.set = false,
+            _ => {}
+        }
+        let half = is_of_the_proxy(said.kind) && asked.comes_in_pieces();
+        let early = self.ledger.pages().early.contains(&number) || half;
+        let ends = matches!(said.kind, Kind::End | Kind::Rest) || asked.verb == Verb::Watch;
+        self.closing |= early || ends || asked.is_last();
+        self.over |= asked.is_last();
+        if said.kind == Kind::Switch {
+            self.tunnel = Some(0);
+            let eager = self.talk.speech.len() > self.places[usize::from(asked.number)].1;
+            match self.fin {
+                // It has ended its sending without waiting for that.
+                true if !eager => self.raw = 0,
+                _ if !eager => self.adds_raw(),
+                _ => {}
+            }
+        }
+    }
+}
+
+/// It comes from the framing, not from a backend.
+fn is_of_the_proxy(kind: Kind) -> bool {
+    matches!(kind, Kind::Pong | Kind::Adieu | Kind::Bad | Kind::Lost | Kind::Unserved)
+}
+
+fn may_answer(verb: Verb, kind: Kind) -> bool {
+    match (verb, kind) {
+        (Verb::Ping, kind) => kind == Kind::Pong,
+        (Verb::Adieu, kind) => kind == Kind::Adieu,
+        (Verb::What, kind) => kind == Kind::Bad,
+        (_, Kind::Lost | Kind::Unserved) => true,
+        (Verb::Watch, kind) => kind == Kind::Item,
+        (Verb::Tunnel, kind) => kind == Kind::Switch,
+        (Verb::Upgrade, Kind::Switch) | (Verb::Block, Kind::End | Kind::Rest) => true,
+        (_, kind) => matches!(kind, Kind::Ok | Kind::Bye | Kind::Hold),
+    }
+}
