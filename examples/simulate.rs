@@ -81,10 +81,33 @@ fn mode(name: &str) -> Result<Mode, String> {
 }
 
 const POOL_FAULTS: &[&str] = &[
+    "dialect: adieu adieu",
+    "dialect: block bye",
+    "dialect: block end",
+    "dialect: block rest",
+    "dialect: cast",
+    "dialect: free ok",
+    "dialect: head ok",
+    "dialect: many ok",
+    "dialect: mute",
+    "dialect: ping pong",
+    "dialect: put lost",
+    "dialect: put unserved",
+    "dialect: quit ok",
+    "dialect: reset",
+    "dialect: see ok",
+    "dialect: set ok",
+    "dialect: tunnel switch",
+    "dialect: upgrade ok",
+    "dialect: upgrade switch",
+    "dialect: wait ok",
+    "dialect: watch item",
+    "dialect: what bad",
     "fault: backend answers half a request",
     "fault: backend closes",
     "fault: backend resets",
     "fault: client closes",
+    "fault: client ends its sending in a request",
     "fault: client gone before accept",
     "fault: client resets",
     "fault: connect hangs",
@@ -94,6 +117,8 @@ const POOL_FAULTS: &[&str] = &[
     "fault: short write",
     "fault: stall on the wire",
     "fault: stopped early",
+    "run: dialect",
+    "run: line",
 ];
 
 /// What the network and the peers must have done at least once in a long run: a fault that never happens tests nothing.

@@ -189,21 +189,6 @@ impl Client<'_> {
                 if clean {
                     self.sees_the_end();
                 }
-                if !clean && std::env::var("DBG").is_ok() {
-                    eprintln!(
-                        "CUT client {} {:?} said {} of {} before {} due {:?} goes_on {} fin {} waits {}",
-                        self.me,
-                        self.world.time(),
-                        self.talk.said,
-                        self.talk.speech.len(),
-                        self.before(),
-                        self.next_due().map(|d| self.asked[d]),
-                        self.goes_on,
-                        self.fin,
-                        self.waits
-                    );
-                    eprintln!("{:?} {:?}", self.asked, self.places);
-                }
                 let end = if clean { "client served" } else { "client cut off" };
                 self.world.count(end);
                 break;
@@ -255,22 +240,6 @@ impl Client<'_> {
     }
 
     fn breaks(&self, what: &str) {
-        if std::env::var("DBG").is_ok() {
-            eprintln!(
-                "DBG client {} {:?} at {:?}: {what} asked {:?} places {:?} due {} closing {} over {} fin {} waits {} spoiled {:?}",
-                self.me,
-                self.world.time(),
-                self.talk.said,
-                self.asked,
-                self.places,
-                self.due,
-                self.closing,
-                self.over,
-                self.fin,
-                self.waits,
-                self.spoiled
-            );
-        }
         self.ledger.breaks(format!("client {} {what}", self.me));
     }
 
