@@ -214,10 +214,13 @@ impl Backend<'_> {
         if let Some(pinned) = self.pinned.filter(|pinned| *pinned != asked.client) {
             self.breaks(&format!("was sent {asked:?} while client {pinned} has its trunk"));
         }
-        let alone = |owed: &Asked| !matches!(owed.binding(), Binding::Shared);
-        let others = self.owing.iter().map(|(owed, _)| owed);
-        let mut others = others.filter(|owed| owed.client != asked.client);
-        if let Some(owed) = others.find(|owed| !self.ledger.shared || alone(owed)) {
+        let behind = |owed: &Asked| match owed.binding() {
+            Binding::Shared => self.ledger.shared || owed.client == asked.client,
+            // Not even its own client.
+            Binding::Exclusive(_) => false,
+            _ => owed.client == asked.client,
+        };
+        if let Some((owed, _)) = self.owing.iter().find(|(owed, _)| !behind(owed)) {
             self.breaks(&format!("was sent {asked:?} while it owed a reply to {owed:?}"));
         }
         if matches!(asked.binding(), Binding::Pinned(_) | Binding::Tunnel(_)) {
