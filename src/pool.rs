@@ -57,11 +57,15 @@ enum Hold {
     Shared {
         id: u64,
         address: Address<ToTrunk>,
-        mark: Arc<Mark>,
+        share: Share,
     },
 }
 
-/// What the pool and the clients know of a trunk that they share. There are as many clients as there are other holders.
+/// Held by each client of a shared trunk, and with each reply that it owes: in use for as long as anybody else has one.
+#[derive(Clone, Default)]
+pub(crate) struct Share(Arc<Mark>);
+
+/// What the pool and the clients know of a trunk that they share.
 #[derive(Default)]
 struct Mark {
     /// It is old: clients are to leave it when nothing is owed to them.
@@ -99,7 +103,15 @@ impl Lease {
 
     /// It is shared, and should be left as soon as nothing is owed.
     pub(crate) fn is_retired(&self) -> bool {
-        matches!(&self.0, Hold::Shared { mark, .. } if mark.retired.load(SeqCst))
+        matches!(&self.0, Hold::Shared { share, .. } if share.0.retired.load(SeqCst))
+    }
+
+    /// What a reply holds that a shared trunk owes.
+    pub(crate) fn share(&self) -> Option<Share> {
+        match &self.0 {
+            Hold::Shared { share, .. } => Some(share.clone()),
+            Hold::Own { .. } => None,
+        }
     }
 
     /// Waits until the trunk has ended.
@@ -297,24 +309,30 @@ struct Kind {
 /// A trunk that clients share.
 struct Open {
     trunk: Trunk,
-    mark: Arc<Mark>,
+    share: Share,
     until: Instant,
-    /// Since when it has been without a client, as of the last tick.
+    /// Since when nobody has used it, as of the last tick.
     unused: Option<Instant>,
 }
 
 impl Open {
-    fn clients(&self) -> usize {
-        Arc::strong_count(&self.mark) - 1
+    /// Its clients, and the replies that it owes.
+    fn load(&self) -> usize {
+        Arc::strong_count(&self.share.0) - 1
     }
 
     fn is_retired(&self) -> bool {
-        self.mark.retired.load(SeqCst)
+        self.share.0.retired.load(SeqCst)
+    }
+
+    /// Its clients are to leave it; whether they were told before.
+    fn retire(&self) -> bool {
+        self.share.0.retired.swap(true, SeqCst)
     }
 
     fn lease(&self) -> Lease {
-        let (address, mark) = (self.trunk.address.clone(), Arc::clone(&self.mark));
-        Lease(Hold::Shared { id: self.trunk.id, address, mark })
+        let (address, share) = (self.trunk.address.clone(), self.share.clone());
+        Lease(Hold::Shared { id: self.trunk.id, address, share })
     }
 }
 
@@ -405,13 +423,13 @@ impl State {
         self.queue(false, reply);
     }
 
-    /// Grants the shared trunk that has the fewest clients.
+    /// Grants the shared trunk that has the least to do.
     fn share(&mut self, reply: Answer) {
         let usable = |open: &&Open| !open.trunk.address.is_closed() && !open.is_retired();
-        let Some(open) = self.open.iter().filter(usable).min_by_key(|open| open.clients()) else {
+        let Some(open) = self.open.iter().filter(usable).min_by_key(|open| open.load()) else {
             return self.queue(true, reply);
         };
-        let busy = open.clients() > 0;
+        let busy = open.load() > 0;
         grant(&reply, Ok(open.lease()));
         // One more for those who come next, if there may be one.
         if busy && self.shared.dialing == 0 {
@@ -444,7 +462,7 @@ impl State {
             // Its `Down` may have come before it.
             return self.dial();
         }
-        let open = Open { trunk, mark: Arc::default(), until, unused: None };
+        let open = Open { trunk, share: Share::default(), until, unused: None };
         for reply in std::mem::take(&mut self.shared.waiting) {
             grant(&reply, Ok(open.lease()));
         }
@@ -583,14 +601,14 @@ impl State {
         }
     }
 
-    /// Takes the shared trunks out of use that are old, and closes those that no client has.
+    /// Takes the shared trunks out of use that are old, and closes those that nobody uses.
     fn retire_old(&mut self, now: Instant) {
         for open in &mut self.open {
-            if now >= open.until && !open.mark.retired.swap(true, SeqCst) {
+            if now >= open.until && !open.retire() {
                 // Another may take its place already.
                 self.shared.alive -= 1;
             }
-            if open.clients() > 0 {
+            if open.load() > 0 {
                 open.unused = None;
                 continue;
             }
@@ -598,7 +616,7 @@ impl State {
             let idle = now.saturating_duration_since(since) >= self.config.trunk_idle;
             let spare = self.shared.alive > self.config.min_trunks;
             if open.is_retired() || (idle && spare) {
-                if !open.mark.retired.swap(true, SeqCst) {
+                if !open.retire() {
                     self.shared.alive -= 1;
                 }
                 open.lease().close_now();

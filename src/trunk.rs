@@ -71,6 +71,7 @@ pub(crate) struct Setup {
 
 struct Supervisor {
     setup: Setup,
+    address: WeakAddress<Message>,
     requests: Mailbox<Message>,
     held: Receiver<Infallible>,
     route: Arc<Route>,
@@ -84,7 +85,8 @@ pub(crate) fn start(setup: Setup, route: &Arc<Route>) -> Trunk {
     let runtime = Arc::clone(&route.runtime);
     let (holding, held) = async_channel::bounded(1);
     let id = setup.id;
-    let supervisor = Supervisor { setup, requests, held, route };
+    let weak = address.downgrade();
+    let supervisor = Supervisor { setup, address: weak, requests, held, route };
     actor::spawn(&*runtime, NAME, None, supervisor.run()).detach();
     Trunk { id, address, _held: holding }
 }
@@ -96,7 +98,7 @@ enum Ended {
 
 impl Supervisor {
     async fn run(self) {
-        let Supervisor { setup, requests, held, route } = self;
+        let Supervisor { setup, address, requests, held, route } = self;
         let Setup { id, shared, backend, socket, framing, reply_timeout, pool } = setup;
         let runtime = &*route.runtime;
         log::debug!(actor = NAME, trunk = id, backend:% = backend, shared; "trunk {id} is connected");
@@ -110,6 +112,7 @@ impl Supervisor {
             Arc::clone(&socket),
             framing.replies(),
             Patience::new(Arc::clone(&route.runtime), reply_timeout),
+            address,
         );
         let writer = async { Ended::Writer(writer.await) };
         let reader = async { Ended::Reader(reader.await) };

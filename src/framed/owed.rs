@@ -6,6 +6,7 @@ use crate::credit::{Credit, Credits};
 use crate::events::millis;
 use crate::framing::Shape;
 use crate::mailbox::{Address, NotLeft};
+use crate::pool::Share;
 use crate::runtime::Runtime;
 use crate::socket::Chunk;
 use crate::tunnel;
@@ -26,7 +27,7 @@ pub(crate) struct Tab {
     most_held: usize,
     /// Requests that a trunk has not dealt with: neither answered nor dropped.
     owed: AtomicUsize,
-    /// Requests of which a trunk has begun to write something, and those that were answered, since nothing was owed.
+    /// Since nothing was owed: requests that were lost though a trunk had begun to write them, and those that were answered.
     written: AtomicUsize,
     answered: AtomicUsize,
     told: AtomicU8,
@@ -39,6 +40,7 @@ pub(crate) struct Tab {
 /// How far those requests have come that were asked since nothing was owed. They are dealt with in their order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Progress {
+    /// Of those that were not answered; the others were not written.
     pub(crate) written: usize,
     pub(crate) answered: usize,
 }
@@ -174,25 +176,29 @@ pub(crate) struct Owed {
     waits: bool,
     /// Of a trunk that clients share: room for the end of the reply.
     credit: Option<Credit>,
+    /// Set if the trunk is shared: it is not to be closed while it owes.
+    share: Option<Share>,
+    /// A backend may have got it.
+    written: bool,
     /// Bytes of the reply for which there was no room besides; they are held on the credit.
     gathered: Vec<u8>,
-    shares: bool,
     stamp: Option<Box<Stamp>>,
 }
 
 impl Owed {
-    /// With a `credit`, the trunk never waits for this client.
+    /// With `room`, the trunk is shared and never waits for this client.
     pub(crate) fn new(
         tab: &Arc<Tab>,
         shape: Shape,
         count: Option<u32>,
         waits: bool,
-        credit: Option<Credit>,
+        room: Option<(Credit, Share)>,
         stamp: Option<Box<Stamp>>,
     ) -> Owed {
         tab.owed.fetch_add(1, SeqCst);
-        let (tab, shares) = (Arc::clone(tab), credit.is_some());
-        Owed { tab, shape, count, waits, credit, gathered: Vec::new(), shares, stamp }
+        let ((credit, share), tab) = (room.unzip(), Arc::clone(tab));
+        let (written, gathered) = (false, Vec::new());
+        Owed { tab, shape, count, waits, credit, share, written, gathered, stamp }
     }
 
     pub(super) fn shape(&self) -> Shape {
@@ -210,8 +216,13 @@ impl Owed {
     }
 
     /// The request is about to be written.
-    pub(super) fn is_written(&self) {
-        self.tab.written.fetch_add(1, SeqCst);
+    pub(super) fn is_written(&mut self) {
+        self.written = true;
+    }
+
+    /// The backend has said that it looks at nothing behind its last reply (RFC 9112, 9.6).
+    pub(super) fn was_not_looked_at(&mut self) {
+        self.written = false;
     }
 
     pub(super) fn tell(&self, outcome: Outcome) {
@@ -237,7 +248,7 @@ impl Owed {
         if let Some(stamp) = &mut self.stamp {
             stamp.first.get_or_insert_with(|| stamp.runtime.now());
         }
-        if !self.shares {
+        if self.share.is_none() {
             // Gone: the client has left, and the rest is read for nobody.
             let _ = self.tab.send(bytes).await;
             return;
@@ -262,7 +273,7 @@ impl Owed {
 
     /// A part has been passed on, and more is to come: what was gathered goes now, if there is room besides.
     pub(super) fn go_on(&mut self) {
-        if !self.shares {
+        if self.share.is_none() {
             return self.tab.tell(Outcome::Begun);
         }
         if !self.gathered.is_empty()
@@ -326,9 +337,12 @@ impl Drop for Owed {
         if answered {
             self.tab.answered.fetch_add(1, SeqCst);
         }
+        if !answered && self.written {
+            self.tab.written.fetch_add(1, SeqCst);
+        }
         let left = self.tab.owed.fetch_sub(1, SeqCst) - 1;
         // Where a client shares its trunk, its reader has nothing to do for a reply that has come.
-        let waits = !self.shares || self.tab.awaited.load(SeqCst);
+        let waits = self.share.is_none() || self.tab.awaited.load(SeqCst);
         if left == 0 && (waits || !answered) {
             self.tab.ring();
         }

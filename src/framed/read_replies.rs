@@ -1,10 +1,10 @@
 //! What the backend_reader of a trunk does.
 
-use super::{Outcome, Owed};
+use super::{Message, Outcome, Owed};
 use crate::Boxed;
 use crate::actor::Budget;
 use crate::framing::{Malformed, Replies, Reply};
-use crate::mailbox::Mailbox;
+use crate::mailbox::{Mailbox, WeakAddress};
 use crate::runtime::{Either, Runtime, race};
 use crate::socket::{Chunk, Socket, recv};
 use crate::tunnel::Exit;
@@ -22,10 +22,28 @@ pub(crate) async fn read_replies(
     socket: Arc<dyn Socket>,
     replies: Box<dyn Replies>,
     patience: Patience,
+    requests: WeakAddress<Message>,
 ) -> Exit {
-    let mut reading =
-        Reading { name, trunk, replies, due: None, bytes: Vec::new(), begun: None, patience };
+    let mut reading = Reading {
+        name,
+        trunk,
+        replies,
+        due: None,
+        bytes: Vec::new(),
+        begun: None,
+        retired: false,
+        patience,
+    };
     let exit = reading.run(&mut expected, &*socket).await;
+    // Before anybody is told that his reply will not come: he is not to ask for another one here.
+    if let Some(requests) = requests.upgrade() {
+        requests.close();
+    }
+    if reading.retired {
+        while let Some(mut owed) = expected.try_recv() {
+            owed.was_not_looked_at();
+        }
+    }
     match exit {
         Ok(exit) => exit,
         Err(malformed) => {
@@ -79,6 +97,8 @@ struct Reading {
     bytes: Vec<u8>,
     /// The reply of which a part has been passed on.
     begun: Option<Reply>,
+    /// The backend has said that this was its last reply.
+    retired: bool,
     patience: Patience,
 }
 
@@ -213,6 +233,10 @@ impl Reading {
                 self.due = next;
             }
             if retired {
+                self.retired = true;
+                if let Some(due) = &mut self.due {
+                    due.was_not_looked_at();
+                }
                 break Some(Exit::Finished);
             }
         };

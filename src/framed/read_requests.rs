@@ -15,7 +15,7 @@ use crate::credit::{Credit, Credits};
 use crate::directory;
 use crate::framing::{Action, Binding, Count, Framing, Request, Requests, Trouble};
 use crate::mailbox::Address;
-use crate::pool::{Lease, Pool};
+use crate::pool::{Lease, Pool, Share};
 use crate::runtime::{Either, race};
 use crate::socket::{Chunk, Socket, recv};
 use crate::tunnel::{self, Cut, Exit, Post};
@@ -136,17 +136,20 @@ struct Asked {
     trouble: Trouble,
     /// A trunk may have carried it out.
     written: bool,
+    /// It was sent again though one might have.
+    repeated: bool,
 }
 
 impl Asked {
-    /// More trunks in a row that end as soon as they are there are no accident.
-    const TRIES: u32 = 3;
+    /// More trunks in a row that end before they have looked at it are no accident.
+    const TRIES: u32 = 8;
 
     /// RFC 9110, 9.2.2, says it for HTTP: a request may be repeated if that is the same as asking once.
     fn may_go_again(&self) -> bool {
-        let once =
-            self.request.idempotent && self.tries == 1 && self.trouble == Trouble::BackendLost;
-        self.copy.is_some() && self.tries < Self::TRIES && (!self.written || once)
+        let once = self.request.idempotent && !self.repeated;
+        let harmless = !self.written || once;
+        let lost = self.trouble == Trouble::BackendLost;
+        self.copy.is_some() && lost && harmless && self.tries < Self::TRIES
     }
 }
 
@@ -307,7 +310,7 @@ impl Reading {
                 leaves = idle && stops;
             }
             self.take_told()?;
-            if self.last || self.fin {
+            if (self.last && self.way.is_none()) || self.fin {
                 return Ok(false);
             }
             let happens = if leaves {
@@ -386,8 +389,7 @@ impl Reading {
         {
             first.trouble = Trouble::ReplyTimeout;
         }
-        let written = progress.written - progress.answered;
-        for asked in self.asked.iter_mut().take(written) {
+        for asked in self.asked.iter_mut().take(progress.written) {
             asked.written = true;
         }
         // In front of those that wait to be taken up already.
@@ -410,6 +412,7 @@ impl Reading {
         let conn = self.reader.post.conn.number();
         log::debug!(actor = self.reader.name, conn; "a request is sent again: its trunk was lost");
         asked.tries += 1;
+        asked.repeated |= std::mem::take(&mut asked.written);
         let owed = self.owe(&asked.request, credit);
         self.asked.push_back(asked);
         // If that trunk is gone too, the request is taken up once more.
@@ -526,8 +529,9 @@ impl Reading {
         if owed.is_some() {
             // What a client has left on a trunk is of use there alone.
             let copy = (whole && self.pinned.is_none()).then(|| bytes.to_vec());
-            let (trouble, written) = (Trouble::BackendLost, false);
-            let asked = Asked { request, copy, tries: 1, counted: false, trouble, written };
+            let (trouble, written, repeated) = (Trouble::BackendLost, false, false);
+            let asked =
+                Asked { request, copy, tries: 1, counted: false, trouble, written, repeated };
             self.asked.push_back(asked);
         }
         Ok((Way::Forward { exclusive, owes: owed.is_some() }, owed))
@@ -538,7 +542,7 @@ impl Reading {
         &mut self,
         request: &Request,
         whole: bool,
-    ) -> Result<Result<Option<Credit>, Trouble>, Exit> {
+    ) -> Result<Result<Option<(Credit, Share)>, Trouble>, Exit> {
         if !self.has_trunk_for(request, whole) {
             // Replies keep the order of their requests, though these go to different trunks.
             self.settle().await?;
@@ -572,7 +576,7 @@ impl Reading {
         &mut self,
         request: &Request,
         whole: bool,
-    ) -> Result<Result<Option<Credit>, Trouble>, Exit> {
+    ) -> Result<Result<Option<(Credit, Share)>, Trouble>, Exit> {
         if !self.has_trunk_for(request, whole) {
             self.let_go().await;
             (self.lease, self.retired, self.doubtful) = (None, false, false);
@@ -590,11 +594,12 @@ impl Reading {
         if let Err(trouble) = self.bind(request).await {
             return Ok(Err(trouble));
         }
-        let shared = self.lease.as_ref().is_some_and(Lease::is_shared);
-        Ok(Ok(if shared && request.replies != Count::Exactly(0) {
-            Some(self.credit().await?)
-        } else {
-            None
+        let share = self.lease.as_ref().and_then(Lease::share);
+        Ok(Ok(match share {
+            Some(share) if request.replies != Count::Exactly(0) => {
+                Some((self.credit().await?, share))
+            }
+            _ => None,
         }))
     }
 
@@ -615,7 +620,7 @@ impl Reading {
     }
 
     /// Notes on the tab what a request will have for replies.
-    fn owe(&self, request: &Request, credit: Option<Credit>) -> Option<Owed> {
+    fn owe(&self, request: &Request, room: Option<(Credit, Share)>) -> Option<Owed> {
         let count = match (request.replies, request.binding) {
             (_, Binding::Tunnel(_)) | (Count::Unknown, _) => None,
             (Count::Exactly(0), _) => return None,
@@ -634,7 +639,7 @@ impl Reading {
                 runtime,
             })
         });
-        Some(Owed::new(&self.tab, request.shape, count, request.waits, credit, stamp))
+        Some(Owed::new(&self.tab, request.shape, count, request.waits, room, stamp))
     }
 
     /// Whether the request in which we are awaits nothing any more: its reply has come, or never will.

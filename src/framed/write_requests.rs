@@ -36,7 +36,11 @@ pub(crate) async fn write_requests(
         let mut next = Some(first);
         // What has gathered meanwhile goes out in the same system call.
         while let Some(Message::Piece(Piece { chunk, owed })) = next {
-            if let Some(owed) = owed {
+            if let Some(mut owed) = owed {
+                // A trunk that has ended writes nothing more.
+                if expected.is_closed() {
+                    return Written::Deserted;
+                }
                 owed.is_written();
                 if expected.send(owed).await.is_err() {
                     return Written::Deserted;
