@@ -10,18 +10,22 @@
 mod binary;
 #[allow(dead_code, reason = "the other test crate uses the rest")]
 mod folder;
+#[path = "servers/clients.rs"]
+mod clients;
 #[path = "servers/fake.rs"]
 mod fake;
+#[path = "servers/memcached.rs"]
+mod memcached;
 #[path = "servers/nginx.rs"]
 mod nginx;
 #[path = "servers/postgres.rs"]
 mod postgres;
-#[path = "servers/pool.rs"]
-mod pool;
 #[path = "servers/program.rs"]
 mod program;
 #[path = "servers/redis.rs"]
 mod redis;
+#[path = "servers/shared.rs"]
+mod shared;
 #[cfg(feature = "faults")]
 #[path = "servers/toxiproxy.rs"]
 mod toxiproxy;
@@ -30,7 +34,7 @@ use binary::{Binary, PATIENCE};
 use folder::Folder;
 use libtest_mimic::{Arguments, Trial};
 use program::{Program, find, program, succeed};
-use rustix::process::{Signal, geteuid};
+use rustix::process::{Resource, Signal, geteuid, getrlimit, setrlimit};
 use serde_json::Value;
 use std::collections::BTreeSet;
 use std::io::{self, Write};
@@ -49,17 +53,6 @@ const TESTS: &[Entry] = &[
     ("redis::published", redis::published, &["redis-server", "redis-cli"]),
     ("redis::unix_socket", redis::unix_socket, &["redis-server", "redis-cli"]),
     ("redis::benchmark", redis::benchmark, &["redis-server", "redis-benchmark"]),
-    ("pool::redis", pool::redis, &["redis-server", "redis-cli"]),
-    (
-        "pool::redis_benchmark",
-        pool::redis_benchmark,
-        &["redis-server", "redis-cli", "redis-benchmark"],
-    ),
-    ("pool::redis_published", pool::redis_published, &["redis-server", "redis-cli"]),
-    #[cfg(feature = "http")]
-    ("pool::http", pool::http, &["nginx", "curl"]),
-    #[cfg(feature = "http")]
-    ("pool::http_load", pool::http_load, &["nginx", "wrk"]),
     ("fake::redis", fake::redis, &["redis-cli", "redis-benchmark"]),
     #[cfg(feature = "http")]
     ("fake::http", fake::http, &["curl"]),
@@ -79,15 +72,48 @@ const TESTS: &[Entry] = &[
     ("toxiproxy::same_again", toxiproxy::same_again, &["redis-server"]),
 ];
 
+/// How clients may share trunks: a mode, and the flags that it needs besides.
+#[derive(Clone, Copy)]
+struct Mode(&'static str, &'static [&'static str]);
+
+const MODES: &[Mode] = &[Mode("pool", &[])];
+
+/// The same, of a test that runs once in each of these modes.
+type SharedEntry = (&'static str, fn(Mode), &'static [&'static str]);
+
+const SHARED: &[SharedEntry] = &[
+    ("redis", shared::redis, &["redis-server", "redis-cli"]),
+    ("redis_benchmark", shared::redis_benchmark, &["redis-server", "redis-cli", "redis-benchmark"]),
+    ("redis_published", shared::redis_published, &["redis-server", "redis-cli"]),
+    ("redis_py", shared::redis_py, &["redis-server", "python3", "redis-py"]),
+    ("ioredis", shared::ioredis, &["redis-server", "node", "ioredis"]),
+    ("pymemcache", shared::pymemcache, &["memcached", "python3", "pymemcache"]),
+    ("memccapable", shared::memccapable, &["memcached", "memccapable"]),
+    #[cfg(feature = "http")]
+    ("curl", shared::curl, &["nginx", "curl"]),
+    #[cfg(feature = "http")]
+    ("http_load", shared::http_load, &["nginx", "wrk", "hey"]),
+    #[cfg(feature = "http")]
+    ("requests", shared::requests, &["nginx", "python3", "requests"]),
+    #[cfg(feature = "http")]
+    ("httpx", shared::httpx, &["nginx", "python3", "httpx"]),
+    #[cfg(feature = "http")]
+    ("websockets", shared::websockets, &["python3", "websockets"]),
+    ("a_thousand_clients", shared::a_thousand_clients, &["redis-server", "redis-cli"]),
+];
+
 /// Debian's package of each program.
 const PACKAGES: &[(&str, &str)] = &[
     ("redis-server", "redis-server"),
     ("redis-cli", "redis-tools"),
     ("redis-benchmark", "redis-tools"),
+    ("memcached", "memcached"),
+    ("memccapable", "libmemcached-tools"),
     ("nginx", "nginx"),
     ("curl", "curl"),
     ("nc", "netcat-openbsd"),
     ("wrk", "wrk"),
+    ("hey", "hey"),
     ("initdb", "postgresql"),
     ("postgres", "postgresql"),
     ("pgbench", "postgresql"),
@@ -100,32 +126,40 @@ const PACKAGES: &[(&str, &str)] = &[
 fn main() -> ExitCode {
     let arguments = Arguments::from_args();
     let required = env::var_os("TRUNKLINE_REQUIRE_SERVERS").is_some_and(|value| value == "1");
-    let missing =
-        |programs: &'static [&'static str]| programs.iter().filter_map(|program| absent(program));
-    if !required && !arguments.list {
-        let told: BTreeSet<String> = TESTS.iter().flat_map(|test| missing(test.2)).collect();
-        for absent in told {
-            // Stderr that is closed is a way of not wanting to know.
-            let _ = writeln!(io::stderr(), "skipped: {absent}");
-        }
-    }
-    let trial = |&(name, test, programs): &Entry| {
-        let run = move || match missing(programs).next() {
+    let mut told = BTreeSet::new();
+    let mut trial = |name: String, programs: &[&str], test: Box<dyn FnOnce() + Send>| {
+        let missing: Vec<String> = programs.iter().filter_map(|program| absent(program)).collect();
+        let ignored = !required && !missing.is_empty();
+        told.extend(missing.iter().filter(|_| ignored).cloned());
+        let run = move || match missing.into_iter().next() {
             Some(absent) => Err(absent.into()),
             None => {
                 test();
                 Ok(())
             }
         };
-        Trial::test(name, run).with_ignored_flag(!required && missing(programs).next().is_some())
+        Trial::test(name, run).with_ignored_flag(ignored)
     };
-    libtest_mimic::run(&arguments, TESTS.iter().map(trial).collect()).exit_code()
+    let mut trials = Vec::new();
+    for &(name, test, programs) in TESTS {
+        trials.push(trial(name.to_string(), programs, Box::new(test)));
+    }
+    for &mode in MODES {
+        for &(name, test, programs) in SHARED {
+            let test = move || test(mode);
+            trials.push(trial(format!("{}::{name}", mode.0), programs, Box::new(test)));
+        }
+    }
+    for absent in told.iter().filter(|_| !arguments.list) {
+        // Stderr that is closed is a way of not wanting to know.
+        let _ = writeln!(io::stderr(), "skipped: {absent}");
+    }
+    libtest_mimic::run(&arguments, trials).exit_code()
 }
 
 /// What to say of a program that is not there.
 fn absent(program: &str) -> Option<String> {
-    #[cfg(feature = "faults")]
-    if let Some((there, registry)) = toxiproxy::client(program) {
+    if let Some((there, registry)) = clients::client(program) {
         let words = || format!("{program} is not installed (tests/run does it, from {registry})");
         return (!there).then(words);
     }
@@ -185,15 +219,24 @@ impl Proxy {
     }
 
     /// Its clients share trunks.
-    fn pooling(framing: &str, backend: &str) -> Proxy {
-        Proxy::with(backend, &["--mode", "pool", "--framing", framing, "--queue-timeout", "30s"])
+    fn sharing(mode: Mode, framing: &str, backend: &str) -> Proxy {
+        Proxy::sharing_with(mode, framing, backend, &[])
+    }
+
+    fn sharing_with(mode: Mode, framing: &str, backend: &str, more: &[&str]) -> Proxy {
+        let flags = ["--mode", mode.0, "--framing", framing, "--queue-timeout", "30s"];
+        Proxy::with(backend, &[&flags[..], mode.1, more].concat())
     }
 
     fn with(backend: &str, more: &[&str]) -> Proxy {
         // A busy machine is no reason to give a backend up, nor a failed test to wait for its clients. More connections
         // than the machine allows open files for would be warned of.
-        let flags = ["--connect-timeout", "30s", "--drain-timeout", "5s", "--max-conn", "100"];
-        let binary = Binary::start(&[&["--backend", backend], &flags[..], more].concat());
+        let mut flags =
+            vec!["--backend", backend, "--connect-timeout", "30s", "--drain-timeout", "5s"];
+        if !more.contains(&"--max-conn") {
+            flags.extend(["--max-conn", "100"]);
+        }
+        let binary = Binary::start(&[&flags[..], more].concat());
         let port = binary.address().port();
         Proxy { binary, port }
     }

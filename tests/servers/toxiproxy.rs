@@ -4,35 +4,13 @@ use super::*;
 use serde_json::json;
 use std::io::{ErrorKind, Read};
 use std::net::{SocketAddr, TcpStream};
-use std::path::PathBuf;
-
-/// The clients: what each is called, where it is among those that tests/run installs, and who has it.
-const CLIENTS: &[(&str, &str, &str)] = &[
-    ("toxiproxy-python", "python/toxiproxy", "PyPI"),
-    ("toxiproxy-node-client", "node/node_modules/toxiproxy-node-client", "npm"),
-];
-
-/// If this is one of the clients: whether it is there, and who has it.
-pub(crate) fn client(name: &str) -> Option<(bool, &'static str)> {
-    let (_, place, registry) = CLIENTS.iter().find(|client| client.0 == name)?;
-    Some((clients().join(place).is_dir(), registry))
-}
-
-fn clients() -> PathBuf {
-    let told = env::var_os("TRUNKLINE_CLIENTS").map(PathBuf::from);
-    told.unwrap_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("target/clients"))
-}
 
 pub(crate) fn python() {
-    let mut python = program("python3");
-    python.env("PYTHONPATH", clients().join("python")).env("NO_PROXY", "*");
-    run(python, "toxiproxy.py");
+    run(clients::script("toxiproxy.py"), "toxiproxy.py");
 }
 
 pub(crate) fn node() {
-    let mut node = program("node");
-    node.env("NODE_PATH", clients().join("node/node_modules"));
-    run(node, "toxiproxy.mjs");
+    run(clients::script("toxiproxy.mjs"), "toxiproxy.mjs");
 }
 
 /// Runs a script of this folder, which prints a line for each thing that it has shown.
@@ -40,7 +18,6 @@ fn run(mut command: Command, script: &str) {
     let redis = redis::server();
     let faults = Binary::faults(&["--seed", "7"]);
     let api = faults.address();
-    command.arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/servers").join(script));
     command.args([api.ip().to_string(), api.port().to_string(), redis.port.to_string()]);
     let ended = succeed(&mut command, "");
     assert_eq!(ended.stderr(), "", "{script} complains");
