@@ -12,6 +12,12 @@ mod binary;
 mod folder;
 #[path = "servers/clients.rs"]
 mod clients;
+#[path = "servers/differ.rs"]
+mod differ;
+#[path = "servers/differ_memcached.rs"]
+mod differ_memcached;
+#[path = "servers/differ_redis.rs"]
+mod differ_redis;
 #[path = "servers/fake.rs"]
 mod fake;
 #[path = "servers/memcached.rs"]
@@ -99,6 +105,9 @@ const SHARED: &[SharedEntry] = &[
     ("httpx", shared::httpx, &["nginx", "python3", "httpx"]),
     #[cfg(feature = "http")]
     ("websockets", shared::websockets, &["python3", "websockets"]),
+    ("same_as_memcached", differ_memcached::replies, &["memcached"]),
+    ("refused_before_memcached", differ_memcached::refused, &["memcached"]),
+    ("same_as_redis", differ_redis::replies, &["redis-server"]),
     ("a_thousand_clients", shared::a_thousand_clients, &["redis-server", "redis-cli"]),
 ];
 
