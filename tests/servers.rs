@@ -14,6 +14,9 @@ mod folder;
 mod clients;
 #[path = "servers/differ.rs"]
 mod differ;
+#[cfg(feature = "http")]
+#[path = "servers/differ_http.rs"]
+mod differ_http;
 #[path = "servers/differ_memcached.rs"]
 mod differ_memcached;
 #[path = "servers/differ_redis.rs"]
@@ -105,6 +108,10 @@ const SHARED: &[SharedEntry] = &[
     ("httpx", shared::httpx, &["nginx", "python3", "httpx"]),
     #[cfg(feature = "http")]
     ("websockets", shared::websockets, &["python3", "websockets"]),
+    #[cfg(feature = "http")]
+    ("same_as_nginx", differ_http::of_nginx, &["nginx"]),
+    #[cfg(feature = "http")]
+    ("same_as_another_http", differ_http::of_another, &["python3"]),
     ("same_as_memcached", differ_memcached::replies, &["memcached"]),
     ("refused_before_memcached", differ_memcached::refused, &["memcached"]),
     ("same_as_redis", differ_redis::replies, &["redis-server"]),

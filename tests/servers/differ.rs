@@ -51,7 +51,8 @@ pub(crate) fn converse(port: u16, talk: &Talk) -> Heard {
     client.set_nodelay(true).expect("a socket");
     client.set_read_timeout(Some(PATIENCE)).expect("a socket");
     client.set_write_timeout(Some(PATIENCE)).expect("a socket");
-    let (mut heard, mut all, mut values, mut read) = (Heard::new(), Vec::new(), 0, 0);
+    let (mut heard, mut all, mut values, mut read, mut looked) =
+        (Heard::new(), Vec::new(), 0, 0, 0);
     let mut buffer = vec![0; 1 << 16];
     for batch in talk {
         let before = all.len();
@@ -65,6 +66,10 @@ pub(crate) fn converse(port: u16, talk: &Talk) -> Heard {
             });
             left = &left[piece..];
         }
+        if matches!(batch.done, Done::Closed) {
+            // Whoever takes it for the beginning of something longer must not wait for the rest. It may be closed already.
+            let _ = client.shutdown(Shutdown::Write);
+        }
         loop {
             let is_done = match &batch.done {
                 Done::Values(due) => {
@@ -73,7 +78,12 @@ pub(crate) fn converse(port: u16, talk: &Talk) -> Heard {
                     }
                     values >= *due
                 }
-                Done::Says(words) => contains(&all[before..], words.as_bytes()),
+                Done::Says(words) => {
+                    let found = contains(&all[looked.max(before)..], words.as_bytes());
+                    // The words may be cut.
+                    looked = all.len().saturating_sub(words.len());
+                    found
+                }
                 Done::Closed => false,
             };
             if is_done {
@@ -97,8 +107,6 @@ pub(crate) fn converse(port: u16, talk: &Talk) -> Heard {
         }
         heard.push(all[before..].to_vec());
     }
-    // It may be closed already.
-    let _ = client.shutdown(Shutdown::Both);
     heard
 }
 
@@ -165,6 +173,15 @@ fn shown(bytes: &[u8]) -> String {
     format!("{} ... {} ({} bytes)", begin.escape_ascii(), end.escape_ascii(), bytes.len())
 }
 
+/// So many requests, one behind the other.
+pub(crate) fn several(count: usize, mut next: impl FnMut() -> Vec<u8>) -> Vec<u8> {
+    let mut all = Vec::new();
+    for _ in 0..count {
+        all.extend_from_slice(&next());
+    }
+    all
+}
+
 /// One of them.
 pub(crate) fn one<T: Copy>(dice: &mut Rng, of: &[T]) -> T {
     *dice.choice(of).expect("there is a choice")
@@ -186,7 +203,9 @@ pub(crate) fn bytes(dice: &mut Rng) -> Vec<u8> {
         _ if !odd => b'-',
         _ => one(dice, b"\r\n\0 \"'\\$*+-:\xff\x80"),
     };
-    (0..length).map(|_| byte()).collect()
+    // A long one is not drawn byte by byte: that would take longer than all the rest.
+    let drawn: Vec<u8> = (0..length.min(301)).map(|_| byte()).collect();
+    drawn.into_iter().cycle().take(length).collect()
 }
 
 /// The words of one line of a table, each that is but one small letter replaced.

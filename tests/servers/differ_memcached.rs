@@ -1,6 +1,6 @@
 //! Random commands for memcached, of its text protocol and of its meta commands.
 
-use super::differ::{Batch, Done, Talk, bytes, converse, lines, one, same, words};
+use super::differ::{Batch, Done, Talk, bytes, converse, lines, one, same, several, words};
 use super::*;
 use fastrand::Rng;
 
@@ -76,7 +76,7 @@ impl Client<'_> {
         all = kept.join(gap);
         all.extend_from_slice(b"\r\n");
         if let Some(data) = data {
-            all.extend(data);
+            all.extend_from_slice(&data);
             all.extend_from_slice(b"\r\n");
         }
         all
@@ -91,8 +91,8 @@ fn talk(number: usize, dice: &mut Rng, alone: bool) -> Talk {
     let mut client = Client { dice, name: format!("key{number}"), commands };
     let mut talk: Talk = (0..client.dice.usize(5..20))
         .map(|batch| {
-            let mut bytes: Vec<u8> =
-                (0..client.dice.usize(1..12)).flat_map(|_| client.next()).collect();
+            let count = client.dice.usize(1..12);
+            let mut bytes: Vec<u8> = several(count, || client.next());
             let last = format!("nothing-{batch}");
             bytes.extend(format!("md {last} O{batch}end\r\n").bytes());
             Batch { bytes, done: Done::Says(format!("NF O{batch}end\r\n")) }

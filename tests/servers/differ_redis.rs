@@ -1,6 +1,6 @@
 //! Random commands for Redis.
 
-use super::differ::{Batch, Done, Talk, bytes, lines, one, same, words};
+use super::differ::{Batch, Done, Talk, bytes, lines, one, same, several, words};
 use super::*;
 use fastrand::Rng;
 
@@ -243,7 +243,7 @@ impl Client<'_> {
         all.extend(format!("*{}\r\n", command.len()).bytes());
         for word in command {
             all.extend(format!("${}\r\n", word.len()).bytes());
-            all.extend(word);
+            all.extend_from_slice(&word);
             all.extend(b"\r\n");
         }
         all
@@ -255,8 +255,8 @@ fn talk(number: usize, dice: &mut Rng) -> Talk {
         name: format!("client{number}"),
         commands: lines(COMMANDS),
         ties: lines(TIES),
-        is_tied: number % 3 == 0,
-        subscribes: number % 4 == 0,
+        is_tied: number.is_multiple_of(3),
+        subscribes: number.is_multiple_of(4),
         multi: false,
         resp3: false,
         channels: BTreeSet::new(),
@@ -266,7 +266,8 @@ fn talk(number: usize, dice: &mut Rng) -> Talk {
     };
     let mut talk: Talk = (0..client.dice.usize(5..25))
         .map(|_| {
-            let bytes = (0..client.dice.usize(1..12)).flat_map(|_| client.next()).collect();
+            let count = client.dice.usize(1..12);
+            let bytes = several(count, || client.next());
             Batch { bytes, done: Done::Values(client.values) }
         })
         .collect();

@@ -11,18 +11,20 @@ pub(crate) fn server() -> Server {
         };
         make("www/uploaded");
         fs::write(folder.join("www/small"), "a small file\n").expect("it can be written to");
+        fs::write(folder.join("www/middle"), text(40_000)).expect("it can be written to");
         fs::write(folder.join("www/big"), text(10 << 20)).expect("it can be written to");
         // One process, so that ending it ends nginx.
         let config = format!(
             "daemon off; master_process off; pid {place}/pid; error_log stderr notice;
             events {{ worker_connections 256; }}
             http {{
-                access_log off; client_max_body_size 20m;
+                access_log off; client_max_body_size 20m; port_in_redirect off;
                 client_body_temp_path {place}/1; proxy_temp_path {place}/2;
                 fastcgi_temp_path {place}/3; uwsgi_temp_path {place}/4; scgi_temp_path {place}/5;
                 server {{
                     listen 127.0.0.1:{port}; root {place}/www;
                     location /uploaded/ {{ dav_methods PUT; }}
+                    location /said/ {{ return 200 \"$uri\\n\"; }}
                 }}
             }}"
         );
