@@ -101,6 +101,8 @@ const SHARED: &[SharedEntry] = &[
     #[cfg(feature = "http")]
     ("curl", shared::curl, &["nginx", "curl"]),
     #[cfg(feature = "http")]
+    ("upload_refused", shared::upload_refused, &["nginx", "curl"]),
+    #[cfg(feature = "http")]
     ("http_load", shared::http_load, &["nginx", "wrk", "hey"]),
     #[cfg(feature = "http")]
     ("requests", shared::requests, &["nginx", "python3", "requests"]),
@@ -114,6 +116,7 @@ const SHARED: &[SharedEntry] = &[
     ("same_as_another_http", differ_http::of_another, &["python3"]),
     ("same_as_memcached", differ_memcached::replies, &["memcached"]),
     ("refused_before_memcached", differ_memcached::refused, &["memcached"]),
+    ("refused_before_redis", differ_redis::refused, &["redis-server"]),
     ("same_as_redis", differ_redis::replies, &["redis-server"]),
     ("a_thousand_clients", shared::a_thousand_clients, &["redis-server", "redis-cli"]),
 ];

@@ -45,7 +45,7 @@ fn hear(port: u16, talks: &[Talk], at_once: usize) -> Vec<Heard> {
     })
 }
 
-pub(crate) fn converse(port: u16, talk: &Talk) -> Heard {
+pub(crate) fn converse(port: u16, talk: &[Batch]) -> Heard {
     let mut dice = Rng::with_seed(talk.len() as u64);
     let mut client = TcpStream::connect(("127.0.0.1", port)).expect("it listens");
     client.set_nodelay(true).expect("a socket");

@@ -1,6 +1,6 @@
 //! Random commands for Redis.
 
-use super::differ::{Batch, Done, Talk, bytes, lines, one, same, several, words};
+use super::differ::{Batch, Done, Talk, bytes, converse, lines, one, same, several, words};
 use super::*;
 use fastrand::Rng;
 
@@ -39,7 +39,7 @@ const COMMANDS: &str = "
 const TIES: &str = "
     SELECT 0 | SELECT 1 | SELECT 2 | SELECT 99 | SELECT w | CLIENT SETNAME m | CLIENT GETNAME | CLIENT SETNAME v
     HELLO | HELLO 3 | HELLO 2 | HELLO 9 | HELLO 3 SETNAME m | AUTH w | AUTH w w | RESET | RESET | RESET m | READONLY
-    CLIENT SETINFO LIB-NAME m | CLIENT NO-EVICT off | CLIENT TRACKINGINFO | CLIENT NOTHING | ASKING | CLIENT
+    CLIENT NO-EVICT off | CLIENT TRACKINGINFO | CLIENT NOTHING | ASKING | CLIENT
 ";
 
 const SCRIPTS: &[&str] = &[
@@ -305,6 +305,33 @@ fn plain(heard: &[u8]) -> Vec<u8> {
     }
     plain.extend_from_slice(left);
     plain
+}
+
+/// What the proxy answers by itself, otherwise than a server would.
+const REFUSED: &[(&str, &str)] = &[
+    ("SHUTDOWN NOSAVE", "-ERR trunkline: SHUTDOWN is refused on a shared connection\r\n"),
+    ("CLIENT REPLY OFF", "-ERR trunkline: CLIENT REPLY is refused: every reply is counted\r\n"),
+    // Redis 7.0 does not know it yet.
+    ("CLIENT SETINFO LIB-NAME me", "+OK\r\n"),
+];
+
+pub(crate) fn refused(mode: Mode) {
+    let server = redis::server();
+    let proxy = Proxy::sharing(mode, "resp", &server.address());
+    let hear = |requests: &str, values| {
+        let batch = Batch { bytes: requests.into(), done: Done::Values(values) };
+        String::from_utf8(converse(proxy.port, &[batch]).concat()).expect("it is text")
+    };
+    for (line, answer) in REFUSED {
+        assert_eq!(hear(&format!("{line}\r\nPING\r\n"), 2), format!("{answer}+PONG\r\n"), "{line}");
+    }
+    // Nothing of a transaction is carried out if a part of it is refused.
+    let said = hear("MULTI\r\nSET a 1\r\nSHUTDOWN\r\nEXEC\r\nGET a\r\n", 5);
+    assert!(
+        said.ends_with("-EXECABORT Transaction discarded because of previous errors.\r\n$-1\r\n"),
+        "{said}"
+    );
+    proxy.stop().clean();
 }
 
 pub(crate) fn replies(mode: Mode) {

@@ -2,8 +2,8 @@
 //
 //     NODE_PATH=CLIENTS/node/node_modules ioredis.mjs PROXY_PORT
 //
-// Prints a line for each thing that it has shown. It is run as it comes, which pins each connection by CLIENT SETINFO,
-// and so that it says nothing of itself, which lets its connections share.
+// Prints a line for each thing that it has shown. It is run as it comes, and so that it says nothing of itself, not even
+// by CLIENT SETINFO.
 
 import assert from "node:assert/strict";
 import { createRequire } from "node:module";

@@ -2,8 +2,8 @@
 
     redis_py.py PROXY_PORT
 
-Prints a line for each thing that it has shown. It is run as it comes, which pins each connection by CLIENT SETINFO (and
-HELLO in RESP3), and so that it says nothing of itself, which lets its connections share.
+Prints a line for each thing that it has shown. It is run as it comes in RESP2; in RESP3, whose HELLO gives each
+connection a trunk of its own; and so that it says nothing of itself, not even by CLIENT SETINFO.
 """
 
 import sys

@@ -185,6 +185,21 @@ pub(crate) fn curl(mode: Mode) {
     proxy.stop().clean();
 }
 
+/// nginx refuses what is too large before it has it: the client hears that, and its connection ends cleanly.
+#[cfg(feature = "http")]
+pub(crate) fn upload_refused(mode: Mode) {
+    let server = nginx::server();
+    let proxy = Proxy::sharing(mode, "http", &server.address());
+    let place = server.folder.0.join("www/big");
+    let mut upload = nginx::curl(&proxy, "uploaded/large");
+    upload.arg("--upload-file").arg(place);
+    upload.args(["--header", &format!("Content-Length: {}", 21 << 20)]);
+    upload.args(["--header", "Expect: 100-continue", "--expect100-timeout", "60"]);
+    let refused = Program::start(&mut upload, "").end();
+    assert!(refused.stderr().contains("error: 413"), "{refused}");
+    assert_eq!(proxy.stop().clean(), 1);
+}
+
 #[cfg(feature = "http")]
 fn http_script(mode: Mode, client: &str) {
     let (nginx, server) = (nginx::server(), http_server());
