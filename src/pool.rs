@@ -18,6 +18,7 @@ use crate::proxy::{Route, ask};
 use crate::runtime::{Either, Runtime, race, timeout};
 use crate::slots::{Slot, Slots};
 use crate::trunk::{self, Trunk};
+use crate::units::show_duration;
 use async_channel::Sender;
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -194,7 +195,57 @@ impl PoolConfig {
     pub fn mux() -> PoolConfig {
         PoolConfig { shared: 1, ..PoolConfig::default() }
     }
+
+    /// Says whether these settings make sense together, and with a framing.
+    ///
+    /// # Errors
+    /// One sentence that names the setting (as its flag is called), what is wrong and what would be right.
+    pub fn check(&self, framing: &dyn Framing) -> Result<(), String> {
+        let mux = self.shared > 0;
+        if mux && !framing.multiplexes() {
+            return Err(format!(
+                "mode mux is not for framing {}, whose servers may close behind any reply and destroy those of others; use mode pool",
+                framing.name()
+            ));
+        }
+        let trunks = if mux { self.shared } else { self.trunks };
+        for (name, value, most) in [
+            ("trunks", trunks, usize::MAX),
+            ("max-queue", self.max_queue, usize::MAX),
+            // Room for this many is made at the start, or for each client.
+            ("max-pinned", self.max_pinned, MOST),
+            ("credit", self.credit, MOST),
+            ("reply-buffer", self.reply_buffer, usize::MAX),
+        ] {
+            if value == 0 {
+                return Err(format!("{name} 0 would serve nobody; use 1 or more"));
+            }
+            if value > most {
+                return Err(format!("{name} {value} is too many; use at most {most}"));
+            }
+        }
+        let min = self.min_trunks;
+        if min > trunks {
+            return Err(format!(
+                "min-trunks {min} is more than trunks {trunks}; raise that, or lower this"
+            ));
+        }
+        for (name, time) in [
+            ("queue-timeout", Some(self.queue_timeout)),
+            ("reply-timeout", self.reply_timeout),
+            ("trunk-lifetime", self.trunk_lifetime),
+        ] {
+            if let Some(time) = time.filter(|time| *time < Duration::from_millis(1)) {
+                let time = show_duration(time);
+                return Err(format!("{name} {time} is too short; use 1ms or more"));
+            }
+        }
+        Ok(())
+    }
 }
+
+/// More pins or credits than this are a slip, not a wish.
+const MOST: usize = 1 << 16;
 
 /// The way to the pool. Cheap to clone.
 #[derive(Clone)]

@@ -283,6 +283,9 @@ impl Builder {
     pub async fn bind(self) -> Result<Proxy, Error> {
         let Builder { config, events, connect, runtime, detour, dual_stack, pool } = self;
         config.check().map_err(Error::Config)?;
+        if let Some((framing, pool)) = &pool {
+            pool.check(&**framing).map_err(Error::Config)?;
+        }
         let options = Options {
             keepalive: config.keepalive,
             buffers: Buffers::new(config.limits.chunk, config.limits.spare),

@@ -49,16 +49,17 @@ fn what_is_typed_wrong_is_told_in_one_line_with_exit_code_2() {
     check(&["check", "--threads", "two"], "not a whole number");
     check(&["--trunks", "3"], "--trunks is for --mode pool");
     check(&["--mode", "mix"], "\"mix\" is not a mode; use tunnel, pool or mux");
+    check(&["--mode", "mux", "--framing", "http"], "mode mux is not for framing http");
     check(&["--mode", "mux"], "--mode mux has to know where a request ends");
     check(&["--mode", "pool"], "add --framing (line, eof, length, resp");
     let pool = |more: &[&'static str]| [&["--mode", "pool", "--framing"], more].concat();
     check(&pool(&["lime"]), "\"lime\" is not a framing; use line");
     check(&pool(&["line"]), "add --one-reply-per-request");
     check(&pool(&["resp", "--eof", "x"]), "--eof is for --framing eof");
-    check(&pool(&["resp", "--trunks", "0"]), "--trunks 0 would serve nobody");
+    check(&pool(&["resp", "--trunks", "0"]), "trunks 0 would serve nobody");
     check(&pool(&["resp", "--credit", "9"]), "--credit is for --mode mux");
-    check(&pool(&["resp", "--min-trunks", "9"]), "--min-trunks 9 is more than --trunks 8");
-    check(&pool(&["resp", "--reply-timeout", "0s"]), "--reply-timeout 0s is too short");
+    check(&pool(&["resp", "--min-trunks", "9"]), "min-trunks 9 is more than trunks 8");
+    check(&pool(&["resp", "--reply-timeout", "0s"]), "reply-timeout 0s is too short");
     check(&pool(&["eof", "--one-reply-per-request", "--eof", "\\q"]), "no escape");
     check(&["demo", "--twice"], "`trunkline demo --help`");
 }

@@ -85,7 +85,7 @@ const TESTS: &[Entry] = &[
 #[derive(Clone, Copy)]
 struct Mode(&'static str, &'static [&'static str]);
 
-const MODES: &[Mode] = &[Mode("pool", &[])];
+const MODES: &[Mode] = &[Mode("pool", &[]), Mode("mux", &[])];
 
 /// The same, of a test that runs once in each of these modes.
 type SharedEntry = (&'static str, fn(Mode), &'static [&'static str]);
@@ -98,6 +98,15 @@ const SHARED: &[SharedEntry] = &[
     ("ioredis", shared::ioredis, &["redis-server", "node", "ioredis"]),
     ("pymemcache", shared::pymemcache, &["memcached", "python3", "pymemcache"]),
     ("memccapable", shared::memccapable, &["memcached", "memccapable"]),
+    ("same_as_memcached", differ_memcached::replies, &["memcached"]),
+    ("refused_before_memcached", differ_memcached::refused, &["memcached"]),
+    ("refused_before_redis", differ_redis::refused, &["redis-server"]),
+    ("same_as_redis", differ_redis::replies, &["redis-server"]),
+    ("a_thousand_clients", shared::a_thousand_clients, &["redis-server", "redis-cli"]),
+];
+
+/// Of these, HTTP is for one client at a time on each trunk.
+const LEASED: &[SharedEntry] = &[
     #[cfg(feature = "http")]
     ("curl", shared::curl, &["nginx", "curl"]),
     #[cfg(feature = "http")]
@@ -114,11 +123,6 @@ const SHARED: &[SharedEntry] = &[
     ("same_as_nginx", differ_http::of_nginx, &["nginx"]),
     #[cfg(feature = "http")]
     ("same_as_another_http", differ_http::of_another, &["python3"]),
-    ("same_as_memcached", differ_memcached::replies, &["memcached"]),
-    ("refused_before_memcached", differ_memcached::refused, &["memcached"]),
-    ("refused_before_redis", differ_redis::refused, &["redis-server"]),
-    ("same_as_redis", differ_redis::replies, &["redis-server"]),
-    ("a_thousand_clients", shared::a_thousand_clients, &["redis-server", "redis-cli"]),
 ];
 
 /// Debian's package of each program.
@@ -164,7 +168,8 @@ fn main() -> ExitCode {
         trials.push(trial(name.to_string(), programs, Box::new(test)));
     }
     for &mode in MODES {
-        for &(name, test, programs) in SHARED {
+        let http = if mode.0 == "mux" { &[] } else { LEASED };
+        for &(name, test, programs) in SHARED.iter().chain(http) {
             let test = move || test(mode);
             trials.push(trial(format!("{}::{name}", mode.0), programs, Box::new(test)));
         }

@@ -2,12 +2,10 @@
 
 use super::Failure;
 use super::flags::Flags;
-use std::time::Duration;
 use trunkline::PoolConfig;
 #[cfg(feature = "http")]
 use trunkline::framing::Http;
 use trunkline::framing::{Eof, Framing, Length, Line, Memcached, Resp};
-use trunkline::units::show_duration;
 
 /// How clients are carried.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,44 +40,6 @@ fn wrong(flag: &str, error: &str) -> Failure {
     Failure::Usage(format!("{flag}: {error}"))
 }
 
-/// Says whether these settings make sense together.
-fn check(config: &PoolConfig, mux: bool) -> Result<(), Failure> {
-    let trunks = if mux { config.shared } else { config.trunks };
-    // Room for this many is made at the start, or for each client.
-    let most = 1 << 16;
-    for (flag, value, most) in [
-        ("--trunks", trunks, usize::MAX),
-        ("--max-queue", config.max_queue, usize::MAX),
-        ("--max-pinned", config.max_pinned, most),
-        ("--credit", config.credit, most),
-        ("--reply-buffer", config.reply_buffer, usize::MAX),
-    ] {
-        if value == 0 {
-            return Err(Failure::Usage(format!("{flag} 0 would serve nobody; use 1 or more")));
-        }
-        if value > most {
-            return Err(Failure::Usage(format!("{flag} {value} is too many; use at most {most}")));
-        }
-    }
-    if config.min_trunks > trunks {
-        let min = config.min_trunks;
-        return Err(Failure::Usage(format!(
-            "--min-trunks {min} is more than --trunks {trunks}; raise that, or lower this"
-        )));
-    }
-    for (flag, time) in [
-        ("--queue-timeout", Some(config.queue_timeout)),
-        ("--reply-timeout", config.reply_timeout),
-        ("--trunk-lifetime", config.trunk_lifetime),
-    ] {
-        if let Some(time) = time.filter(|time| *time < Duration::from_millis(1)) {
-            let time = show_duration(time);
-            return Err(Failure::Usage(format!("{flag} {time} is too short; use 1ms or more")));
-        }
-    }
-    Ok(())
-}
-
 impl Flags {
     /// What clients share and how, if they share anything.
     pub(crate) fn pooling(&self) -> Result<Option<Pooling>, Failure> {
@@ -112,7 +72,7 @@ impl Flags {
             )));
         }
         let config = self.pool_config(if mux { PoolConfig::mux() } else { PoolConfig::default() });
-        check(&config, mux)?;
+        config.check(&*framing).map_err(Failure::Usage)?;
         Ok(Some((framing, config)))
     }
 

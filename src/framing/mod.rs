@@ -63,6 +63,11 @@ pub trait Framing: fmt::Debug + Send + Sync + 'static {
         None
     }
 
+    /// Whether the requests of several clients may be in flight on one trunk at the same time.
+    fn multiplexes(&self) -> bool {
+        true
+    }
+
     /// Whether it knows how many replies a request has. If not, whoever pools or multiplexes must promise that it is one.
     fn counts_replies(&self) -> bool;
 }
@@ -87,6 +92,10 @@ impl Framing for Box<dyn Framing> {
 
     fn reset_query(&self) -> Option<ResetQuery> {
         (**self).reset_query()
+    }
+
+    fn multiplexes(&self) -> bool {
+        (**self).multiplexes()
     }
 
     fn counts_replies(&self) -> bool {

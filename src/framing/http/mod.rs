@@ -111,6 +111,12 @@ impl Framing for Http {
         response(status, &fields, trouble.words(), !has(shape, HEAD))
     }
 
+    /// No. A server may close behind any reply, and if more requests have come by then, its system resets the connection and
+    /// destroys what was on its way back (RFC 9112, 9.6): one client's last request would cost others half of a reply.
+    fn multiplexes(&self) -> bool {
+        false
+    }
+
     fn counts_replies(&self) -> bool {
         true
     }
