@@ -7,7 +7,8 @@ mod client_side; // each behaviour of a client
 mod backend_side; // each behaviour of a backend
 mod frames; // replies of a backend that go wrong
 mod pairs; // every behaviour against every other
-mod pool;
+mod mux; // clients that share a trunk at the same time
+mod pool; // clients that have it one after the other
 mod room; // how many connections, and how many bytes
 mod stop; // drain, abort, orders, deadlines
 
