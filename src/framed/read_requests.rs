@@ -520,6 +520,8 @@ impl Reading {
         let credit = match self.lease_for(&request, whole).await? {
             Ok(credit) => credit,
             Err(trouble) => {
+                // Behind what it still awaits.
+                self.settle().await?;
                 self.refuse(trouble, &request).await?;
                 return Ok((Way::Drop, None));
             }

@@ -105,15 +105,24 @@ pub(super) async fn own(world: World, ledger: Ledger, clients: usize) {
     if early {
         world.count("fault: stopped early");
     }
+    let (trunks, shared) = (1 + world.roll(4), if ledger.shared { 1 + world.roll(3) } else { 0 });
+    let most = if shared > 0 { shared } else { trunks };
+    let scarce = !all_behave(&world) && world.chance(30);
     let pool = PoolConfig {
-        trunks: 1 + world.roll(4),
-        queue_timeout: if world.chance(20) { world.while_up_to(SECOND) } else { SECOND * 3600 },
+        trunks,
+        queue_timeout: if world.chance(20) {
+            SECOND / 1000 + world.while_up_to(SECOND)
+        } else {
+            SECOND * 3600
+        },
         max_queue: if world.chance(20) { 1 + world.roll(4) } else { 1000 },
         trunk_idle: world.while_up_to(SECOND * 20),
-        shared: if ledger.shared { 1 + world.roll(3) } else { 0 },
+        shared,
         // A run without a stop lasts for a day, in which they would be dialled over and over.
-        min_trunks: if early { world.roll(3) } else { 0 },
-        trunk_lifetime: world.chance(50).then(|| world.while_up_to(SECOND * 20)),
+        min_trunks: if early { world.roll(most + 1) } else { 0 },
+        max_pinned: if scarce { 1 + world.roll(3) } else { 1000 },
+        reply_buffer: if scarce { 1 + world.roll(3000) } else { 16 << 20 },
+        trunk_lifetime: world.chance(50).then(|| SECOND / 10 + world.while_up_to(SECOND * 20)),
         // A stall on the wire may be as long as it takes to lose patience, and no backend is to blame then.
         reply_timeout: (world.chance(30) && !all_behave(&world))
             .then(|| SECOND + world.while_up_to(SECOND * 5)),
