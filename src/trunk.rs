@@ -15,12 +15,12 @@
 //!    the backend is reset: it must not take the part that it has for the whole.
 //! 3. **The backend ends its sending**, or the trunk cannot be used behind a reply. The backend_writer is cancelled, and
 //!    whoever waits in its mailbox is told. The end is clean.
-//! 4. **Lost on reading**, or not understood. The same, but the backend is reset.
+//! 4. **Lost on reading**, not understood, or silent for too long while it owes a reply. The same, but the backend is reset.
 //! 5. **Lost on writing.** The backend_reader goes on: what the backend had sent, an error above all, is passed on first.
 //! 6. **A panic**, or a backend that does not read while nobody has the trunk any more: both are cancelled, and the backend
 //!    is reset.
 //!
-//! A backend that does not answer is ended by the deadline of the client that waits for it.
+//! In each case the backend_reader closes the mailbox of requests before it drops what is owed.
 
 use crate::actor;
 use crate::framed::{BATCH, Message, Owed, Patience, Written, read_replies, write_requests};
