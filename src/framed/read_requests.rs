@@ -61,6 +61,7 @@ impl RequestReader {
             number: 0,
             began: None,
             bytes: Vec::new(),
+            taken: 0,
             lease: None,
             pinned: None,
             last: false,
@@ -103,8 +104,9 @@ struct Reading {
     number: u64,
     /// When the last one did, if that is logged.
     began: Option<Instant>,
-    /// What has come and was not understood yet.
+    /// What has come; the first `taken` bytes of it were understood.
     bytes: Vec<u8>,
+    taken: usize,
     lease: Option<Lease>,
     /// Why the lease is not given back when nothing is owed.
     pinned: Option<&'static str>,
@@ -200,7 +202,7 @@ impl Reading {
     async fn run(&mut self) -> Result<(), Exit> {
         let mut binding = None;
         loop {
-            let piece = match self.requests.next(&self.bytes) {
+            let piece = match self.requests.next(&self.bytes[self.taken..]) {
                 Ok(Some(piece)) => piece,
                 Ok(None) => {
                     if self.more().await? {
@@ -224,8 +226,9 @@ impl Reading {
                     return self.answer(malformed.answer).await;
                 }
             };
-            let came: Vec<u8> = self.bytes.drain(..piece.bytes).collect();
-            let chunk = piece.instead.unwrap_or(came);
+            let came = &self.bytes[self.taken..self.taken + piece.bytes];
+            let chunk = piece.instead.unwrap_or_else(|| came.to_vec());
+            self.taken += piece.bytes;
             let mut owed = None;
             if let Some(request) = piece.begins {
                 binding = Some(request.binding);
@@ -275,10 +278,21 @@ impl Reading {
         }
         self.settle().await?;
         self.let_go().await;
-        if self.last || (self.bytes.is_empty() && self.way.is_none()) {
+        if self.last || (self.left() == 0 && self.way.is_none()) {
             return Ok(());
         }
         Err(cut("the client ended its sending in the middle of a request"))
+    }
+
+    /// How much has come that was not understood yet.
+    fn left(&self) -> usize {
+        self.bytes.len() - self.taken
+    }
+
+    fn take_rest(&mut self) -> Vec<u8> {
+        let rest = self.bytes.split_off(std::mem::take(&mut self.taken));
+        self.bytes.clear();
+        rest
     }
 
     /// The trunk has a part of a request, and is to have the rest.
@@ -289,7 +303,7 @@ impl Reading {
     /// Waits for more bytes of the client; false if nothing more of it is to be looked at. Gives the lease back when
     /// nothing is owed any more.
     async fn more(&mut self) -> Result<bool, Exit> {
-        let had = self.bytes.len();
+        let had = self.left();
         loop {
             let stops = self.reader.drain.is_closed();
             self.tab.await_the_end(stops || self.fin);
@@ -299,14 +313,14 @@ impl Reading {
                     return Ok(false);
                 }
                 self.settle().await?;
-                if self.bytes.len() > had {
+                if self.left() > had {
                     // They came while lost requests were taken up again.
                     return Ok(true);
                 }
                 if self.way.is_none() {
                     self.give_back().await;
                 }
-                let idle = self.way.is_none() && self.bytes.is_empty() && self.pinned.is_none();
+                let idle = self.way.is_none() && self.left() == 0 && self.pinned.is_none();
                 leaves = idle && stops;
             }
             self.take_told()?;
@@ -352,7 +366,7 @@ impl Reading {
             if self.tab.take_told(Outcome::Tunnels) {
                 return Ok(true);
             }
-            let ahead = !self.fin && self.bytes.len() < AHEAD;
+            let ahead = !self.fin && self.left() < AHEAD;
             match self.happens(ahead).await {
                 Happens::Told
                 | Happens::Came
@@ -447,6 +461,8 @@ impl Reading {
                 let post = &self.reader.post;
                 post.gauges.add_read(Side::Client, chunk.len());
                 post.events.on_receive(post.conn, Side::Client, &chunk);
+                // Not for each request: there may be hundreds in a chunk.
+                self.bytes.drain(..std::mem::take(&mut self.taken));
                 self.bytes.extend_from_slice(&chunk);
                 Happens::Came
             }
@@ -770,7 +786,7 @@ impl Reading {
         {
             return Err(cut(trouble.words()));
         }
-        let mut rest = std::mem::take(&mut self.bytes);
+        let mut rest = self.take_rest();
         loop {
             if !rest.is_empty() && !self.forward(std::mem::take(&mut rest), None).await {
                 break;
@@ -778,7 +794,7 @@ impl Reading {
             if !self.more().await? {
                 break;
             }
-            rest = std::mem::take(&mut self.bytes);
+            rest = self.take_rest();
         }
         // What the trunk still sends is the client's.
         if let Some(lease) = &self.lease {
