@@ -214,8 +214,8 @@ impl Course {
         let route = Arc::clone(&self.route);
         let credit = pool.credit(route.config.limits.mailbox);
         let credits = Credits::new(credit);
-        // One more, for the end.
-        let (to_client, replies) = mailbox(credit.saturating_add(1));
+        // Two more: for a part of a reply, and for the end.
+        let (to_client, replies) = mailbox(credit.saturating_add(2));
         let (undisturbed, drain) = async_channel::bounded(1);
         if !self.draining {
             self.undisturbed = Some(undisturbed);

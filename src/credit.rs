@@ -16,6 +16,8 @@ use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 #[derive(Clone)]
 pub(crate) struct Credits {
     slots: Slots,
+    /// One more, for parts of replies alone: whoever asks for more and more leaves no other.
+    spare: Slots,
     held: Arc<AtomicUsize>,
 }
 
@@ -27,9 +29,9 @@ pub(crate) struct Credit {
 }
 
 impl Credits {
-    /// Room for so many chunks.
+    /// Room for so many chunks, and one more.
     pub(crate) fn new(chunks: usize) -> Credits {
-        Credits { slots: Slots::new(chunks), held: Arc::default() }
+        Credits { slots: Slots::new(chunks), spare: Slots::new(1), held: Arc::default() }
     }
 
     /// Waits for one.
@@ -39,6 +41,12 @@ impl Credits {
 
     pub(crate) fn try_take(&self) -> Option<Credit> {
         self.slots.try_take().map(|slot| self.credit(slot))
+    }
+
+    /// The same, for a part of a reply of which the end has a credit.
+    pub(crate) fn try_take_for_part(&self) -> Option<Credit> {
+        let spare = || self.spare.try_take().map(|slot| self.credit(slot));
+        spare().or_else(|| self.try_take())
     }
 
     fn credit(&self, slot: Slot) -> Credit {

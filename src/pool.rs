@@ -1,9 +1,10 @@
 //! Grants trunks to clients, and dials them.
 //!
 //! - **Owns** the trunks that nobody uses, those that clients share, and the queues of those who wait for one.
-//! - **Receives** `Lease`, `Back` and `Pinned` from client_readers, `Dialed` from its dial tasks, `Down` from trunks.
+//! - **Receives** `Lease`, `Back` and `Pinned` from client_readers, `Back` from `reset`, `Dialed` from its dial tasks, `Down`
+//!   from trunks, `Stop` from the proxy.
 //! - **Sends to** nobody; answers `Lease`.
-//! - **Ends when** its last address is dropped.
+//! - **Ends when** it is told to stop, and its trunks have ended or have had a moment to.
 //! - **Never** awaits another mailbox, and never sees a payload byte.
 //!
 //! A trunk is of one of two kinds: leased to one client at a time (pool), or shared by many at once (mux). Where trunks are
@@ -39,8 +40,10 @@ pub(crate) enum Message {
     Pinned,
     /// A backend has accepted, or none would.
     Dialed { shared: bool, dialed: Result<Trunk, String> },
-    /// A trunk has ended.
-    Down { id: u64, shared: bool },
+    /// A trunk has ended; `useless`, the backend ended it at once.
+    Down { id: u64, shared: bool, useless: bool },
+    /// The proxy stops: trunks are to end cleanly, and then the pool.
+    Stop,
 }
 
 type Answer = Sender<Result<Lease, Trouble>>;
@@ -58,17 +61,18 @@ enum Hold {
     Shared {
         id: u64,
         address: Address<ToTrunk>,
-        share: Share,
+        mark: Arc<Mark>,
     },
 }
 
-/// Held by each client of a shared trunk, and with each reply that it owes: in use for as long as anybody else has one.
+/// Held with each reply that a shared trunk owes.
 #[derive(Clone, Default)]
-pub(crate) struct Share(Arc<Mark>);
+pub(crate) struct Share(Arc<()>);
 
-/// What the pool and the clients know of a trunk that they share.
+/// What the pool and the clients know of a trunk that they share. Each client has a hold on it.
 #[derive(Default)]
 struct Mark {
+    owed: Share,
     /// It is old: clients are to leave it when nothing is owed to them.
     retired: AtomicBool,
 }
@@ -104,13 +108,13 @@ impl Lease {
 
     /// It is shared, and should be left as soon as nothing is owed.
     pub(crate) fn is_retired(&self) -> bool {
-        matches!(&self.0, Hold::Shared { share, .. } if share.0.retired.load(SeqCst))
+        matches!(&self.0, Hold::Shared { mark, .. } if mark.retired.load(SeqCst))
     }
 
     /// What a reply holds that a shared trunk owes.
     pub(crate) fn share(&self) -> Option<Share> {
         match &self.0 {
-            Hold::Shared { share, .. } => Some(share.clone()),
+            Hold::Shared { mark, .. } => Some(mark.owed.clone()),
             Hold::Own { .. } => None,
         }
     }
@@ -210,7 +214,7 @@ impl PoolConfig {
         }
         let trunks = if mux { self.shared } else { self.trunks };
         for (name, value, most) in [
-            ("trunks", trunks, usize::MAX),
+            ("trunks", trunks.min(self.trunks), usize::MAX),
             ("max-queue", self.max_queue, usize::MAX),
             // Room for this many is made at the start, or for each client.
             ("max-pinned", self.max_pinned, MOST),
@@ -243,6 +247,9 @@ impl PoolConfig {
         Ok(())
     }
 }
+
+/// How long the backends may take to end their trunks when the proxy stops.
+const LAST_WORDS: Duration = Duration::from_secs(1);
 
 /// More pins or credits than this are a slip, not a wish.
 const MOST: usize = 1 << 16;
@@ -300,6 +307,11 @@ impl Pool {
         Ok(())
     }
 
+    pub(crate) async fn stop(&self) {
+        // Gone: it has ended.
+        let _ = self.address.send(Message::Stop).await;
+    }
+
     pub(crate) async fn give_back(&self, lease: Lease) {
         // Gone: the proxy is being dropped, and the trunk with it.
         let _ = self.address.send(Message::Back(lease)).await;
@@ -343,6 +355,7 @@ impl Pooling {
             next_id: 1,
             failures: 0,
             rest_until: None,
+            recheck: None,
         };
         state.run(mailbox).await;
     }
@@ -360,30 +373,34 @@ struct Kind {
 /// A trunk that clients share.
 struct Open {
     trunk: Trunk,
-    share: Share,
+    mark: Arc<Mark>,
     until: Instant,
     /// Since when nobody has used it, as of the last tick.
     unused: Option<Instant>,
 }
 
 impl Open {
+    fn replies_owed(&self) -> usize {
+        Arc::strong_count(&self.mark.owed.0) - 1
+    }
+
     /// Its clients, and the replies that it owes.
     fn load(&self) -> usize {
-        Arc::strong_count(&self.share.0) - 1
+        Arc::strong_count(&self.mark) - 1 + self.replies_owed()
     }
 
     fn is_retired(&self) -> bool {
-        self.share.0.retired.load(SeqCst)
+        self.mark.retired.load(SeqCst)
     }
 
     /// Its clients are to leave it; whether they were told before.
     fn retire(&self) -> bool {
-        self.share.0.retired.swap(true, SeqCst)
+        self.mark.retired.swap(true, SeqCst)
     }
 
     fn lease(&self) -> Lease {
-        let (address, share) = (self.trunk.address.clone(), self.share.clone());
-        Lease(Hold::Shared { id: self.trunk.id, address, share })
+        let (address, mark) = (self.trunk.address.clone(), Arc::clone(&self.mark));
+        Lease(Hold::Shared { id: self.trunk.id, address, mark })
     }
 }
 
@@ -402,6 +419,8 @@ struct State {
     /// Dials that failed one after the other.
     failures: u32,
     rest_until: Option<Instant>,
+    /// When to look again whether somebody waits, before the next tick.
+    recheck: Option<Instant>,
 }
 
 impl State {
@@ -415,8 +434,13 @@ impl State {
         self.dial();
         loop {
             match race(mailbox.recv(), tick.as_mut()).await {
-                Either::A(Some(message)) => self.take(message),
-                Either::A(None) => return self.close(),
+                Either::A(Some(Message::Stop) | None) => return self.close(mailbox).await,
+                Either::A(Some(message)) => {
+                    self.take(message);
+                    if let Some(until) = self.recheck.take() {
+                        tick = runtime.sleep(until.saturating_duration_since(runtime.now()));
+                    }
+                }
                 Either::B(()) => {
                     let now = runtime.now();
                     self.close_old(now);
@@ -437,6 +461,7 @@ impl State {
             Message::Lease { shared: true, reply } => self.share(reply),
             Message::Lease { shared: false, reply } => self.lease(reply),
             Message::Back(mut lease) => {
+                self.failures = 0;
                 if let Hold::Own { pin, .. } = &mut lease.0 {
                     *pin = None;
                 }
@@ -445,7 +470,6 @@ impl State {
             Message::Pinned => self.dial(),
             Message::Dialed { shared, dialed: Ok(trunk) } => {
                 self.kind(shared).dialing -= 1;
-                (self.failures, self.rest_until) = (0, None);
                 self.dialed(shared, trunk);
             }
             Message::Dialed { shared, dialed: Err(cause) } => {
@@ -453,10 +477,16 @@ impl State {
                 (kind.dialing, kind.alive) = (kind.dialing - 1, kind.alive - 1);
                 self.failed(&cause);
             }
-            Message::Down { id, shared } => {
+            Message::Down { id, shared, useless } => {
                 self.down(id, shared);
+                if useless {
+                    self.failed("a backend has closed at once");
+                } else {
+                    self.failures = 0;
+                }
                 self.dial();
             }
+            Message::Stop => {}
         }
     }
 
@@ -483,7 +513,7 @@ impl State {
         let busy = open.load() > 0;
         grant(&reply, Ok(open.lease()));
         // One more for those who come next, if there may be one.
-        if busy && self.shared.dialing == 0 {
+        if busy && self.shared.dialing == 0 && !self.is_resting() {
             self.dial_one(true);
         }
     }
@@ -513,7 +543,7 @@ impl State {
             // Its `Down` may have come before it.
             return self.dial();
         }
-        let open = Open { trunk, share: Share::default(), until, unused: None };
+        let open = Open { trunk, mark: Arc::default(), until, unused: None };
         for reply in std::mem::take(&mut self.shared.waiting) {
             grant(&reply, Ok(open.lease()));
         }
@@ -562,6 +592,7 @@ impl State {
         // Others may have lost the same backend at the same time.
         let rest = rest.min(Self::LONGEST_REST).mul_f64(1.0 - chance(&**runtime) / 2.0);
         self.rest_until = Some(runtime.now() + rest);
+        self.recheck = self.rest_until;
         for kind in [&mut self.own, &mut self.shared] {
             if kind.alive == 0 {
                 for reply in kind.waiting.drain(..) {
@@ -574,14 +605,14 @@ impl State {
     /// Dials for those who wait: never more than there are, and never more trunks than are allowed. And for as many trunks
     /// as there shall always be, while backends accept.
     fn dial(&mut self) {
+        if self.is_resting() {
+            return;
+        }
         while self.own.dialing < self.own.waiting.len() && self.dial_one(false) {}
         while self.shared.dialing == 0 && !self.shared.waiting.is_empty() && self.dial_one(true) {}
         let shares = self.config.shared > 0;
         let most = if shares { self.config.shared } else { self.config.trunks };
-        while self.kind(shares).alive < self.config.min_trunks.min(most)
-            && !self.is_resting()
-            && self.dial_one(shares)
-        {}
+        while self.kind(shares).alive < self.config.min_trunks.min(most) && self.dial_one(shares) {}
     }
 
     /// False if there may be no more trunks of this kind.
@@ -623,14 +654,32 @@ impl State {
         true
     }
 
-    /// The proxy stops: the trunks end cleanly, on which nothing is owed any more.
-    fn close(self) {
-        for (_, lease) in self.idle {
+    /// The proxy stops: the trunks end cleanly, on which nothing is owed any more. Backends have a moment to end too.
+    async fn close(mut self, mut mailbox: Mailbox<Message>) {
+        for (_, lease) in std::mem::take(&mut self.idle) {
             lease.close_now();
         }
-        for open in self.open {
+        for open in &self.open {
             open.lease().close_now();
         }
+        let runtime = Arc::clone(&self.route.runtime);
+        let retired = self.open.iter().filter(|open| open.is_retired()).count();
+        let mut left = self.own.alive + self.shared.alive + retired;
+        let ending = async {
+            while left > 0 {
+                match mailbox.recv().await {
+                    None => return,
+                    Some(Message::Back(lease)) => lease.close_now(),
+                    Some(Message::Dialed { dialed: Err(_), .. } | Message::Down { .. }) => {
+                        left -= 1
+                    }
+                    // Nobody has used it.
+                    Some(Message::Dialed { dialed: Ok(trunk), .. }) => drop(trunk),
+                    Some(_) => {}
+                }
+            }
+        };
+        let _ = timeout(&*runtime, LAST_WORDS, ending).await;
     }
 
     /// Closes the trunks of one client that nobody has used for long, or that are old.
@@ -659,6 +708,11 @@ impl State {
                 // Another may take its place already.
                 self.shared.alive -= 1;
             }
+            // A client that has it still, and nothing on its way, finds out when it asks for something.
+            if open.is_retired() && open.replies_owed() == 0 {
+                open.lease().close_now();
+                continue;
+            }
             if open.load() > 0 {
                 open.unused = None;
                 continue;
@@ -666,10 +720,8 @@ impl State {
             let since = *open.unused.get_or_insert(now);
             let idle = now.saturating_duration_since(since) >= self.config.trunk_idle;
             let spare = self.shared.alive > self.config.min_trunks;
-            if open.is_retired() || (idle && spare) {
-                if !open.retire() {
-                    self.shared.alive -= 1;
-                }
+            if idle && spare && !open.retire() {
+                self.shared.alive -= 1;
                 open.lease().close_now();
             }
         }

@@ -119,8 +119,10 @@ impl Proxy {
         if let Some(reporter) = reporter {
             reporter.cancel().await;
         }
-        if let Some(pool) = pool {
-            pool.cancel().await;
+        if let (Some(running), Some(pool)) = (pool, &route.pool) {
+            pool.stop().await;
+            // A panic was logged.
+            let _ = running.await;
         }
         let report = handle.report().await.unwrap_or_default();
         directory.cancel().await;
@@ -234,7 +236,7 @@ impl Builder {
         self.with(|config| config.backends = vec![endpoint])
     }
 
-    /// Lets clients share a few backend connections, each for one request at a time (n:1).
+    /// Lets clients share a few backend connections (n:1): each for one request at a time, or at the same time.
     #[must_use]
     pub fn pool(mut self, framing: impl Framing, config: PoolConfig) -> Self {
         self.pool = Some((Arc::new(framing), config));

@@ -23,7 +23,7 @@
 //! In each case the backend_reader closes the mailbox of requests before it drops what is owed.
 
 use crate::actor;
-use crate::framed::{BATCH, Message, Owed, Patience, Written, read_replies, write_requests};
+use crate::framed::{BATCH, Message, Owed, Patience, ReplyReader, Written, write_requests};
 use crate::framing::Framing;
 use crate::mailbox::{Address, Mailbox, WeakAddress, mailbox};
 use crate::proxy::Route;
@@ -34,6 +34,7 @@ use crate::{Endpoint, backend_reader, backend_writer, pool};
 use async_channel::{Receiver, Sender};
 use std::convert::Infallible;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
 
 pub(crate) const NAME: &str = "trunk";
@@ -47,6 +48,9 @@ const MAILBOX_SHARED: usize = BATCH;
 
 /// How long a backend may take to end its sending behind ours.
 const PATIENCE: Duration = Duration::from_secs(5);
+
+/// A backend that ends a trunk so soon, and has answered nothing, might as well not have accepted it.
+const AT_ONCE: Duration = Duration::from_millis(50);
 
 /// The way to a trunk. Whoever holds it has it in his hand: dropped, the trunk is reset, unless it has been told to end.
 pub(crate) struct Trunk {
@@ -98,24 +102,40 @@ enum Ended {
 
 impl Supervisor {
     async fn run(self) {
+        let (id, shared, route) = (self.setup.id, self.setup.shared, Arc::clone(&self.route));
+        let (pool, runtime) = (self.setup.pool.clone(), &route.runtime);
+        let began = runtime.now();
+        // A panic must not keep the pool from hearing of the end.
+        let wanted = actor::guard(NAME, None, self.carry()).await.unwrap_or(true);
+        let useless = !wanted && runtime.now() - began < AT_ONCE;
+        if let Some(pool) = pool.upgrade() {
+            // Gone means that the proxy is being dropped.
+            let _ = pool.send(pool::Message::Down { id, shared, useless }).await;
+        }
+    }
+
+    /// False if the backend ended it without having answered anything.
+    async fn carry(self) -> bool {
         let Supervisor { setup, address, requests, held, route } = self;
-        let Setup { id, shared, backend, socket, framing, reply_timeout, pool } = setup;
+        let Setup { id, shared, backend, socket, framing, reply_timeout, .. } = setup;
         let runtime = &*route.runtime;
         log::debug!(actor = NAME, trunk = id, backend:% = backend, shared; "trunk {id} is connected");
         let (expected, owed) = mailbox::<Owed>(if shared { OWED_SHARED } else { OWED });
         let writer =
             write_requests(backend_writer::NAME, id, requests, expected, Arc::clone(&socket));
-        let reader = read_replies(
-            backend_reader::NAME,
-            id,
-            owed,
-            Arc::clone(&socket),
-            framing.replies(),
-            Patience::new(Arc::clone(&route.runtime), reply_timeout),
-            address,
-        );
+        let answered = Arc::<AtomicBool>::default();
+        let reader = ReplyReader {
+            name: backend_reader::NAME,
+            trunk: id,
+            expected: owed,
+            socket: Arc::clone(&socket),
+            replies: framing.replies(),
+            patience: Patience::new(Arc::clone(&route.runtime), reply_timeout),
+            requests: address,
+            answered: Arc::clone(&answered),
+        };
         let writer = async { Ended::Writer(writer.await) };
-        let reader = async { Ended::Reader(reader.await) };
+        let reader = async { Ended::Reader(reader.run().await) };
         let mut crew = vec![
             ((), actor::spawn(runtime, backend_writer::NAME, None, writer)),
             ((), actor::spawn(runtime, backend_reader::NAME, None, reader)),
@@ -127,6 +147,8 @@ impl Supervisor {
                 timeout(runtime, PATIENCE, actor::first(&mut crew)).await.map(|((), first)| first)
             }
         };
+        let by_backend =
+            matches!(first, Some(Ok(Ended::Reader(_) | Ended::Writer(Written::Failed))));
         let clean = match first {
             Some(Ok(Ended::Reader(Exit::Finished))) => true,
             // What is owed is worth any time, and whoever it is owed to may end it by leaving.
@@ -147,9 +169,6 @@ impl Supervisor {
         }
         drop(socket);
         log::debug!(actor = NAME, trunk = id, backend:% = backend, clean; "trunk {id} has ended");
-        if let Some(pool) = pool.upgrade() {
-            // Gone means that the proxy is being dropped.
-            let _ = pool.send(pool::Message::Down { id, shared }).await;
-        }
+        !by_backend || answered.load(Relaxed)
     }
 }

@@ -20,7 +20,7 @@ mod reset;
 mod write_requests;
 
 pub(crate) use owed::{Owed, Stamp, Tab};
-pub(crate) use read_replies::{Patience, read_replies};
+pub(crate) use read_replies::{Patience, ReplyReader};
 pub(crate) use read_requests::RequestReader;
 pub(crate) use reset::reset;
 pub(crate) use write_requests::{BATCH, Written, write_requests};

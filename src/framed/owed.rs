@@ -277,7 +277,7 @@ impl Owed {
             return self.tab.tell(Outcome::Begun);
         }
         if !self.gathered.is_empty()
-            && let Some(another) = self.tab.credits.try_take()
+            && let Some(another) = self.tab.credits.try_take_for_part()
         {
             self.flush(Some(another));
             self.tab.tell(Outcome::Begun);

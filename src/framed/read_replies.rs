@@ -11,44 +11,54 @@ use crate::tunnel::Exit;
 use futures_lite::future::pending;
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
 
 /// Reads replies from a trunk and passes each to whom it is owed, until the trunk ends, cannot be understood, cannot be
 /// used any more, or is silent for too long.
-pub(crate) async fn read_replies(
-    name: &'static str,
-    trunk: u64,
-    mut expected: Mailbox<Owed>,
-    socket: Arc<dyn Socket>,
-    replies: Box<dyn Replies>,
-    patience: Patience,
-    requests: WeakAddress<Message>,
-) -> Exit {
-    let mut reading = Reading {
-        name,
-        trunk,
-        replies,
-        due: None,
-        bytes: Vec::new(),
-        begun: None,
-        retired: false,
-        patience,
-    };
-    let exit = reading.run(&mut expected, &*socket).await;
-    // Before anybody is told that his reply will not come: he is not to ask for another one here.
-    if let Some(requests) = requests.upgrade() {
-        requests.close();
-    }
-    if reading.retired {
-        while let Some(mut owed) = expected.try_recv() {
-            owed.was_not_looked_at();
+pub(crate) struct ReplyReader {
+    pub(crate) name: &'static str,
+    pub(crate) trunk: u64,
+    pub(crate) expected: Mailbox<Owed>,
+    pub(crate) socket: Arc<dyn Socket>,
+    pub(crate) replies: Box<dyn Replies>,
+    pub(crate) patience: Patience,
+    /// Of the backend_writer.
+    pub(crate) requests: WeakAddress<Message>,
+    /// Set once anything came that was asked for.
+    pub(crate) answered: Arc<AtomicBool>,
+}
+
+impl ReplyReader {
+    pub(crate) async fn run(self) -> Exit {
+        let ReplyReader { name, trunk, mut expected, socket, replies, patience, .. } = self;
+        let mut reading = Reading {
+            name,
+            trunk,
+            replies,
+            due: None,
+            bytes: Vec::new(),
+            begun: None,
+            closes: false,
+            patience,
+            answered: self.answered,
+        };
+        let exit = reading.run(&mut expected, &*socket).await;
+        // Before anybody is told that his reply will not come: he is not to ask for another one here.
+        if let Some(requests) = self.requests.upgrade() {
+            requests.close();
         }
-    }
-    match exit {
-        Ok(exit) => exit,
-        Err(malformed) => {
-            log::warn!(actor = name, trunk; "trunk {trunk} is closed, for what it sends is no reply: {malformed}");
-            Exit::Failed(io::Error::new(io::ErrorKind::InvalidData, malformed.why))
+        if reading.closes {
+            while let Some(mut owed) = expected.try_recv() {
+                owed.was_not_looked_at();
+            }
+        }
+        match exit {
+            Ok(exit) => exit,
+            Err(malformed) => {
+                log::warn!(actor = name, trunk; "trunk {trunk} is closed, for what it sends is no reply: {malformed}");
+                Exit::Failed(io::Error::new(io::ErrorKind::InvalidData, malformed.why))
+            }
         }
     }
 }
@@ -97,9 +107,10 @@ struct Reading {
     bytes: Vec<u8>,
     /// The reply of which a part has been passed on.
     begun: Option<Reply>,
-    /// The backend has said that this was its last reply.
-    retired: bool,
+    /// The backend has looked at nothing behind its last reply.
+    closes: bool,
     patience: Patience,
+    answered: Arc<AtomicBool>,
 }
 
 enum Happens {
@@ -182,6 +193,9 @@ impl Reading {
             if start == self.bytes.len() {
                 break None;
             }
+            if self.due.is_some() && !self.answered.load(Relaxed) {
+                self.answered.store(true, Relaxed);
+            }
             if let Some(due) = &mut self.due
                 && due.is_raw()
             {
@@ -233,8 +247,10 @@ impl Reading {
                 self.due = next;
             }
             if retired {
-                self.retired = true;
-                if let Some(due) = &mut self.due {
+                self.closes = reply.closes;
+                if let Some(due) = &mut self.due
+                    && reply.closes
+                {
                     due.was_not_looked_at();
                 }
                 break Some(Exit::Finished);

@@ -241,7 +241,9 @@ impl Reading {
             if self.is_in_a_request() && !self.forward(chunk, owed).await {
                 self.way = Some(Way::Drop);
                 // The request is among those that are taken up again, unless it awaits no reply.
-                self.settle().await?;
+                if self.settle().await? {
+                    return self.tunnel().await;
+                }
             }
             if !piece.ends {
                 continue;
@@ -418,7 +420,9 @@ impl Reading {
             return self.refuse(asked.trouble, &asked.request).await;
         }
         let Some(chunk) = asked.copy.clone() else { return Ok(()) };
-        let credit = self.lease_now(&asked.request, true).await?;
+        // Nothing is owed, so that it does not matter if that is not so any more.
+        let has = self.has_trunk_for(&asked.request, true);
+        let credit = self.lease_now(&asked.request, true, has).await?;
         let credit = match credit {
             Ok(credit) => credit,
             Err(trouble) => return self.refuse(trouble, &asked.request).await,
@@ -539,6 +543,8 @@ impl Reading {
                 // Behind what it still awaits.
                 self.settle().await?;
                 self.refuse(trouble, &request).await?;
+                // What follows means something else without it: half of a transaction must not be carried out.
+                self.last |= matches!(request.binding, Binding::Pinned(_) | Binding::Tunnel(_));
                 return Ok((Way::Drop, None));
             }
         };
@@ -561,15 +567,17 @@ impl Reading {
         request: &Request,
         whole: bool,
     ) -> Result<Result<Option<(Credit, Share)>, Trouble>, Exit> {
-        if !self.has_trunk_for(request, whole) {
+        let mut has = self.has_trunk_for(request, whole);
+        if !has {
             // Replies keep the order of their requests, though these go to different trunks.
             self.settle().await?;
-            if self.pinned.is_some() && !self.has_trunk_for(request, whole) {
+            has = self.has_trunk_for(request, whole);
+            if self.pinned.is_some() && !has {
                 // What it left there cannot be had elsewhere.
                 return Err(cut(PIN_LOST));
             }
         }
-        self.lease_now(request, whole).await
+        self.lease_now(request, whole, has).await
     }
 
     /// A client that stands still in the middle of a request must not hold up those behind it, nor one that binds its trunk.
@@ -589,13 +597,15 @@ impl Reading {
         })
     }
 
-    /// Gets a trunk for a request, unless there is one that can be used; and room for its reply, if the trunk is shared.
+    /// Gets a trunk for a request, unless it `has` one; and room for its reply, if the trunk is shared. Whether it has one is
+    /// asked once: one that is lost meanwhile owes what must be taken up before another is asked.
     async fn lease_now(
         &mut self,
         request: &Request,
         whole: bool,
+        has: bool,
     ) -> Result<Result<Option<(Credit, Share)>, Trouble>, Exit> {
-        if !self.has_trunk_for(request, whole) {
+        if !has {
             self.let_go().await;
             (self.lease, self.retired, self.doubtful) = (None, false, false);
             let shares = self.shares(request, whole);

@@ -1,34 +1,47 @@
 //! How a trunk that was pinned is given back.
 
-use super::{Message, Owed, Piece, Tab};
+use super::{Message, Outcome, Owed, Piece, Tab};
 use crate::credit::Credits;
 use crate::framing::{ResetQuery, Shape};
 use crate::mailbox::mailbox;
 use crate::pool::{Lease, Pool};
+use crate::runtime::timeout;
 use crate::tunnel;
+use std::time::Duration;
+
+/// How long a backend may take to forget.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Asks a trunk to forget what its client left there, and gives it back when it says that it has; if it says anything
-/// else, it is closed.
+/// else, or nothing, it is closed.
 pub(crate) async fn reset(lease: Lease, pool: Pool, query: ResetQuery) {
-    let (address, mut replies) = mailbox(2);
-    let (tab, _bell) = Tab::new(address, Credits::new(1), usize::MAX);
+    let asked = timeout(&**pool.runtime(), PATIENCE, ask(&lease, &query)).await;
+    match asked {
+        Some(true) => pool.give_back(lease).await,
+        Some(false) => lease.close().await,
+        // Dropped, it is reset.
+        None => log::debug!(actor = "reset"; "a backend did not say in time that it has forgotten"),
+    }
+}
+
+async fn ask(lease: &Lease, query: &ResetQuery) -> bool {
+    // More than the pieces in which so short a reply comes.
+    let pieces = query.reply.len() + 1;
+    let (address, mut replies) = mailbox(pieces);
+    let (tab, bell) = Tab::new(address, Credits::new(pieces), usize::MAX);
     let owed = Owed::new(&tab, Shape::default(), Some(1), false, None, None);
-    drop(tab);
-    let piece = Piece { chunk: query.request.into(), owed: Some(owed) };
+    let piece = Piece { chunk: query.request.clone().into(), owed: Some(owed) };
     if lease.send(Message::Piece(piece)).await.is_err() {
-        return;
+        return false;
+    }
+    while tab.owes() {
+        // It cannot close while the tab is here.
+        let _ = bell.recv().await;
     }
     let mut came = Vec::new();
-    // The mailbox closes when nothing is owed any more.
-    while let Some(tunnel::Message::Chunk(chunk)) = replies.recv().await {
+    while let Some(tunnel::Message::Chunk(chunk)) = replies.try_recv() {
         came.extend_from_slice(&chunk);
-        if came.len() > query.reply.len() {
-            break;
-        }
     }
-    if came == query.reply {
-        pool.give_back(lease).await;
-    } else {
-        lease.close().await;
-    }
+    let doubtful = tab.was_told(Outcome::Doubtful) || tab.was_told(Outcome::Retired);
+    came == query.reply && !doubtful
 }

@@ -228,6 +228,9 @@ pub struct Reply {
     pub pops: bool,
     /// Whether the trunk can take another request behind it.
     pub reusable: bool,
+    /// Whether the backend closes behind it, and has looked at nothing that came behind its request (RFC 9112, 9.6): that may
+    /// be sent again.
+    pub closes: bool,
     /// Whether both sides' bytes go through as they are from here on: the `101` to an upgrade.
     pub tunnels: bool,
     /// Whether the client gets none of it: it had asked not to be told, and the trunk was asked to tell nevertheless, for
@@ -239,8 +242,14 @@ pub struct Reply {
 
 impl Reply {
     /// The plain case: it is the one that was due, and the next may come.
-    pub const PLAIN: Reply =
-        Reply { pops: true, reusable: true, tunnels: false, silent: false, last: false };
+    pub const PLAIN: Reply = Reply {
+        pops: true,
+        reusable: true,
+        closes: false,
+        tunnels: false,
+        silent: false,
+        last: false,
+    };
 }
 
 /// Bytes that are no frame.

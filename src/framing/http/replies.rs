@@ -120,6 +120,6 @@ fn understand(
         (false, false) => None,
     });
     let instead = head.passed_on(&options, Passed { upgrade, te: false, connection: &connection });
-    let meaning = Reply { reusable, last, ..Reply::PLAIN };
+    let meaning = Reply { reusable, closes: !reusable, last, ..Reply::PLAIN };
     Ok(Message { meaning, instead, body, at_once: false })
 }

@@ -278,7 +278,7 @@ impl Said {
     fn meaning(&self) -> Option<Reply> {
         Some(match self.kind {
             Kind::Ok | Kind::Clean => Reply::PLAIN,
-            Kind::Bye | Kind::Rest => Reply { reusable: false, ..Reply::PLAIN },
+            Kind::Bye | Kind::Rest => Reply { reusable: false, closes: true, ..Reply::PLAIN },
             Kind::End => Reply { last: true, ..Reply::PLAIN },
             Kind::Hold => Reply { pops: false, ..Reply::PLAIN },
             Kind::Mute => Reply { silent: true, ..Reply::PLAIN },

@@ -380,7 +380,11 @@ impl Client<'_> {
         let half = is_of_the_proxy(said.kind) && asked.comes_in_pieces();
         let early = self.ledger.pages().early.contains(&number) || half;
         let ends = matches!(said.kind, Kind::End | Kind::Rest) || asked.verb == Verb::Watch;
-        self.closing |= early || ends || asked.is_last();
+        // What follows a pin that could not be had would mean something else without it.
+        let binds =
+            matches!(asked.verb, Verb::Set | Verb::See | Verb::Many | Verb::Watch | Verb::Tunnel);
+        let refused = said.kind == Kind::Unserved && binds;
+        self.closing |= early || ends || refused || asked.is_last();
         self.over |= asked.is_last();
         if said.kind == Kind::Switch {
             self.tunnel = Some(0);
