@@ -372,3 +372,53 @@ fn backends_that_accept_and_close_cost_the_pool_nothing() {
         }
     });
 }
+
+#[test]
+fn what_follows_a_transaction_that_found_no_trunk_is_not_carried_out() {
+    for world in worlds() {
+        let config = PoolConfig { queue_timeout: Duration::from_millis(200), ..trunks(1) };
+        let harness = world.backend(FakeBackend::by_hand()).pool(Resp::default(), config).start();
+        block_on(async {
+            let (mut first, mut second) = (harness.client().await, harness.client().await);
+            first.send(b"GET x\r\n").await;
+            let mut trunk = harness.backend(0).accept().await;
+            trunk.recv_exact(7).await;
+            second.send(b"MULTI\r\nINCR x\r\nEXEC\r\n").await;
+            let seen = second.recv_to_end().await;
+            let error = "-ERR trunkline: no backend connection became free in time\r\n";
+            assert_eq!(
+                (String::from_utf8_lossy(&seen.bytes).as_ref(), seen.ending),
+                (error, Ending::Fin)
+            );
+            trunk.send(b"$-1\r\n").await;
+            first.recv_exact(5).await;
+            first.send(b"GET y\r\n").await;
+            assert_eq!(trunk.recv_exact(7).await, b"GET y\r\n");
+        });
+    }
+}
+
+#[test]
+fn trunks_that_nobody_uses_end_cleanly_when_the_proxy_stops() {
+    for config in [trunks(1), PoolConfig::mux()] {
+        for world in worlds() {
+            let harness =
+                world.backend(FakeBackend::by_hand()).pool(Resp::default(), config).start();
+            block_on(async {
+                let mut client = harness.client().await;
+                client.send(b"GET x\r\n").await;
+                let mut trunk = harness.backend(0).accept().await;
+                trunk.recv_exact(7).await;
+                trunk.send(b"$-1\r\n").await;
+                client.recv_exact(5).await;
+                client.fin();
+                client.recv_to_end().await;
+                let stop = harness.stop();
+                let seen = trunk.recv_to_end().await;
+                assert_eq!((seen.bytes.len(), seen.ending), (0, Ending::Fin));
+                drop(trunk);
+                stop.await;
+            });
+        }
+    }
+}
