@@ -113,6 +113,10 @@ words! {
         Lost = "lost",
         /// There was no trunk.
         Unserved = "unserved",
+        /// The same, for too many wait or have one for themselves.
+        Full = "full",
+        /// The same, for none became free in time.
+        Tired = "tired",
     }
 }
 
@@ -284,9 +288,8 @@ impl Said {
             Kind::Mute => Reply { silent: true, ..Reply::PLAIN },
             Kind::Switch => Reply { tunnels: true, ..Reply::PLAIN },
             // What comes without being counted is not looked at, and the rest is not for a trunk to say.
-            Kind::Item | Kind::Pong | Kind::Adieu | Kind::Bad | Kind::Lost | Kind::Unserved => {
-                return None;
-            }
+            Kind::Item | Kind::Pong | Kind::Adieu | Kind::Bad => return None,
+            Kind::Lost | Kind::Unserved | Kind::Full | Kind::Tired => return None,
         })
     }
 }
@@ -311,6 +314,8 @@ impl Framing for Dialect {
         }
         let kind = match trouble {
             Trouble::BackendLost | Trouble::ReplyTimeout => Kind::Lost,
+            Trouble::QueueFull | Trouble::TooManyPinned => Kind::Full,
+            Trouble::QueueTimeout => Kind::Tired,
             _ => Kind::Unserved,
         };
         let [_, client, number, _] = shape.to_le_bytes();
@@ -607,7 +612,9 @@ mod tests {
     fn an_error_names_the_request_and_a_mute_one_gets_none() {
         let error = |trouble, verb| Dialect.error(trouble, asked(verb, 0).shape());
         assert_eq!(error(Trouble::BackendLost, Verb::Head), b"lost 3 17 0 0 -\n");
-        assert_eq!(error(Trouble::QueueFull, Verb::Put), b"unserved 3 17 0 0 -\n");
+        assert_eq!(error(Trouble::NoBackend, Verb::Put), b"unserved 3 17 0 0 -\n");
+        assert_eq!(error(Trouble::QueueFull, Verb::Put), b"full 3 17 0 0 -\n");
+        assert_eq!(error(Trouble::QueueTimeout, Verb::Put), b"tired 3 17 0 0 -\n");
         assert_eq!(error(Trouble::BackendLost, Verb::Mute), b"");
     }
 

@@ -1,7 +1,8 @@
 //! Clients that speak the dialect, and what they hold the proxy to.
 
 use super::talk::Talk;
-use super::{Ledger, leave, meet};
+use super::{LATE, Ledger, leave, meet};
+use crate::runtime::Runtime;
 use crate::socket::Socket;
 use crate::testing::sim::dialect::{self, Asked, Kind, Said, Verb};
 use crate::testing::sim::world::World;
@@ -36,32 +37,53 @@ struct Client<'a> {
     /// How many it sends.
     raw: usize,
     fin: bool,
+    /// Nobody else is there.
+    late: bool,
 }
 
 pub(super) async fn client(world: &World, ledger: &Ledger, number: usize) {
     let Some(socket) = meet(world, number).await else { return };
-    let me = number as u8;
-    let mut client = Client {
-        world,
-        ledger,
-        me,
-        talk: Talk::new(Vec::new()),
-        asked: Vec::new(),
-        places: Vec::new(),
-        waits: world.chance(50),
-        spoiled: None,
-        due: 0,
-        parts: 0,
-        goes_on: false,
-        set: false,
-        closing: false,
-        over: false,
-        tunnel: None,
-        raw: world.roll(6),
-        fin: false,
-    };
+    let mut client = Client::new(world, ledger, number);
     client.prepares();
     client.lives(socket).await;
+}
+
+/// Comes when all the others have gone long ago. Whatever they have taken must be there again.
+pub(super) async fn latecomer(world: &World, ledger: &Ledger, number: usize) {
+    world.sleep(LATE).await;
+    let Some(socket) = meet(world, number).await else { return };
+    let mut client = Client::new(world, ledger, number);
+    client.late = true;
+    for verb in [Verb::Get, Verb::Set, Verb::See, Verb::Free, Verb::Block] {
+        client.wants(verb, false);
+    }
+    client.lives(socket).await;
+}
+
+impl<'a> Client<'a> {
+    fn new(world: &'a World, ledger: &'a Ledger, number: usize) -> Client<'a> {
+        let me = number as u8;
+        Client {
+            world,
+            ledger,
+            me,
+            talk: Talk::new(Vec::new()),
+            asked: Vec::new(),
+            places: Vec::new(),
+            waits: world.chance(50),
+            spoiled: None,
+            due: 0,
+            parts: 0,
+            goes_on: false,
+            set: false,
+            closing: false,
+            over: false,
+            tunnel: None,
+            raw: world.roll(6),
+            fin: false,
+            late: false,
+        }
+    }
 }
 
 const ANY: [Verb; 22] = [
@@ -169,7 +191,8 @@ impl Client<'_> {
     }
 
     async fn lives(&mut self, socket: Arc<dyn Socket>) {
-        let (wild, rude) = (self.world.chance(20), self.world.chance(8));
+        let wild = !self.late && self.world.chance(20);
+        let rude = !self.late && self.world.chance(8);
         loop {
             if wild && self.world.chance(5) {
                 self.ledger.pages().left.insert(usize::from(self.me));
@@ -350,6 +373,10 @@ impl Client<'_> {
         if said.kind == Kind::Lost && super::all_behave(self.world) && !breaks_off {
             self.breaks(&format!("got {said:?} though no backend leaves"));
         }
+        let alone = said.kind == Kind::Full && self.late;
+        if alone || (said.kind == Kind::Tired && self.ledger.pages().patient) {
+            self.breaks(&format!("got {said:?} though a trunk must be free"));
+        }
         self.parts += 1;
         let times = if matches!(asked.verb, Verb::Many | Verb::Watch) { asked.times } else { 1 };
         if !is_of_the_proxy(said.kind) && self.parts < times {
@@ -360,7 +387,7 @@ impl Client<'_> {
 
     /// What does not end as it should may have lost its trunk before, or have found none; or was answered before that.
     fn is_told_of_spoiled(&self, said: Said) -> bool {
-        let lost = matches!(said.kind, Kind::Lost | Kind::Unserved);
+        let lost = said.kind == Kind::Lost || is_of_the_pool(said.kind);
         let early = self.ledger.pages().early.contains(&(self.me, said.number));
         let spoiled = self.spoiled == Some(usize::from(said.number)) && said.client == self.me;
         spoiled && (lost || early) && !self.over
@@ -401,7 +428,12 @@ impl Client<'_> {
 
 /// It comes from the framing, not from a backend.
 fn is_of_the_proxy(kind: Kind) -> bool {
-    matches!(kind, Kind::Pong | Kind::Adieu | Kind::Bad | Kind::Lost | Kind::Unserved)
+    matches!(kind, Kind::Pong | Kind::Adieu | Kind::Bad | Kind::Lost) || is_of_the_pool(kind)
+}
+
+/// There was no trunk.
+fn is_of_the_pool(kind: Kind) -> bool {
+    matches!(kind, Kind::Unserved | Kind::Full | Kind::Tired)
 }
 
 fn may_answer(verb: Verb, kind: Kind) -> bool {
@@ -409,7 +441,8 @@ fn may_answer(verb: Verb, kind: Kind) -> bool {
         (Verb::Ping, kind) => kind == Kind::Pong,
         (Verb::Adieu, kind) => kind == Kind::Adieu,
         (Verb::What, kind) => kind == Kind::Bad,
-        (_, Kind::Lost | Kind::Unserved) => true,
+        (_, Kind::Lost) => true,
+        (_, kind) if is_of_the_pool(kind) => true,
         (Verb::Watch, kind) => kind == Kind::Item,
         (Verb::Tunnel, kind) => kind == Kind::Switch,
         (Verb::Upgrade, Kind::Switch) | (Verb::Block, Kind::End | Kind::Rest) => true,

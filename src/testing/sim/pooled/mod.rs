@@ -15,7 +15,7 @@ mod talk;
 use super::dialect::{Asked, Dialect};
 use super::net;
 use super::world::World;
-use crate::framing::{Framing, Line};
+use crate::framing::{Framing, Line, Trouble};
 use crate::runtime::Runtime;
 use crate::socket::Socket;
 use crate::testing::Oracle;
@@ -48,6 +48,8 @@ struct Pages {
     broken: Option<String>,
     /// The proxy was told to stop.
     stopping: bool,
+    /// Whoever waits for a trunk may wait for longer than all the others need.
+    patient: bool,
 }
 
 impl Ledger {
@@ -108,12 +110,14 @@ pub(super) async fn own(world: World, ledger: Ledger, clients: usize) {
     let (trunks, shared) = (1 + world.roll(4), if ledger.shared { 1 + world.roll(3) } else { 0 });
     let most = if shared > 0 { shared } else { trunks };
     let scarce = !all_behave(&world) && world.chance(30);
+    let patient = !world.chance(20);
+    ledger.pages().patient = patient;
     let pool = PoolConfig {
         trunks,
-        queue_timeout: if world.chance(20) {
-            SECOND / 1000 + world.while_up_to(SECOND)
-        } else {
+        queue_timeout: if patient {
             SECOND * 3600
+        } else {
+            SECOND / 1000 + world.while_up_to(SECOND)
         },
         max_queue: if world.chance(20) { 1 + world.roll(4) } else { 1000 },
         trunk_idle: world.while_up_to(SECOND * 20),
@@ -166,6 +170,12 @@ pub(super) async fn own(world: World, ledger: Ledger, clients: usize) {
             }
         });
     }
+    if !early && !lines {
+        let (inner, ledger) = (world.clone(), ledger.clone());
+        world.start("latecomer", async move {
+            clients::latecomer(&inner, &ledger, clients).await;
+        });
+    }
     let stop = if early { world.while_up_to(SECOND * 30) } else { SECOND * 24 * 3600 };
     let (sleep, stopping) = (world.sleep(stop), ledger.clone());
     let stopped = async move {
@@ -179,6 +189,12 @@ pub(super) async fn own(world: World, ledger: Ledger, clients: usize) {
             if LOST.contains(&ended.cause.as_str()) && !left.contains(&ended.client) {
                 ledger.breaks(format!("no backend left, and a reply was lost: {ended:?}"));
             }
+        }
+    }
+    for ended in ledger.oracle.ended() {
+        if patient && ended.cause == Trouble::QueueTimeout.words() {
+            ledger
+                .breaks(format!("connection {} waited in vain for a trunk: {ended:?}", ended.conn));
         }
     }
     // Peers dawdle for seconds at the most: who stands still for longer waits for what never comes.
@@ -196,6 +212,9 @@ pub(super) async fn own(world: World, ledger: Ledger, clients: usize) {
 const LOST: [&str; 2] = ["a reply was lost", "the trunk it was pinned to was lost"];
 
 const SECOND: Duration = Duration::from_secs(1);
+
+/// When whoever came before has gone, even if it had to wait for as long as anybody may.
+const LATE: Duration = Duration::from_secs(12 * 3600);
 
 /// The longest that a peer dawdles.
 const DAWDLE: Duration = Duration::from_secs(2);
