@@ -192,13 +192,14 @@ pub(super) async fn own(world: World, ledger: Ledger, clients: usize) {
         }
     }
     for ended in ledger.oracle.ended() {
+        if ended.cause.contains("panicked") {
+            ledger.breaks(format!("connection {} ended by a panic: {ended:?}", ended.conn));
+        }
         if patient && ended.cause == Trouble::QueueTimeout.words() {
             ledger
                 .breaks(format!("connection {} waited in vain for a trunk: {ended:?}", ended.conn));
         }
-    }
-    // Peers dawdle for seconds at the most: who stands still for longer waits for what never comes.
-    for ended in ledger.oracle.ended() {
+        // Peers dawdle for seconds at the most: who stands still for longer waits for what never comes.
         if ended.cause.contains("too long") {
             ledger.breaks(format!("connection {} stood still: {ended:?}", ended.conn));
         }
