@@ -60,6 +60,11 @@ impl Credits {
 }
 
 impl Credit {
+    /// Takes over the bytes that are held on another.
+    pub(crate) fn take_over(&mut self, other: &mut Credit) {
+        self.bytes += std::mem::take(&mut other.bytes);
+    }
+
     /// So many more bytes are held on it.
     pub(crate) fn hold(&mut self, bytes: usize) {
         self.bytes += bytes;

@@ -659,12 +659,14 @@ impl State {
         for (_, lease) in std::mem::take(&mut self.idle) {
             lease.close_now();
         }
+        let retired = self.open.iter().filter(|open| open.is_retired()).count();
+        let mut left = self.own.alive + self.shared.alive + retired;
+        // What is owed still is owed to nobody any more: such a trunk is dropped, and so reset.
+        self.open.retain(|open| open.replies_owed() == 0);
         for open in &self.open {
             open.lease().close_now();
         }
         let runtime = Arc::clone(&self.route.runtime);
-        let retired = self.open.iter().filter(|open| open.is_retired()).count();
-        let mut left = self.own.alive + self.shared.alive + retired;
         let ending = async {
             while left > 0 {
                 match mailbox.recv().await {

@@ -277,9 +277,13 @@ impl Owed {
             return self.tab.tell(Outcome::Begun);
         }
         if !self.gathered.is_empty()
-            && let Some(another) = self.tab.credits.try_take_for_part()
+            && let Some(mut part) = self.tab.credits.try_take_for_part()
         {
-            self.flush(Some(another));
+            // Its own is kept for the end.
+            if let Some(credit) = &mut self.credit {
+                part.take_over(credit);
+            }
+            self.flush(part);
             self.tab.tell(Outcome::Begun);
         }
     }
@@ -290,13 +294,11 @@ impl Owed {
         self.tab.take_told(Outcome::Begun);
     }
 
-    /// Puts `next` in the place of the credit on which all was gathered.
-    fn flush(&mut self, next: Option<Credit>) {
-        if let Some(credit) = std::mem::replace(&mut self.credit, next) {
-            let bytes = std::mem::take(&mut self.gathered);
-            // Gone: the client has left.
-            let _ = self.tab.leave(bytes, credit);
-        }
+    /// Leaves what was gathered, on this credit.
+    fn flush(&mut self, credit: Credit) {
+        let bytes = std::mem::take(&mut self.gathered);
+        // Gone: the client has left.
+        let _ = self.tab.leave(bytes, credit);
     }
 
     /// A reply has come and is complete; true if nothing is owed any more.
@@ -313,8 +315,10 @@ impl Owed {
     /// All that will ever come has come.
     pub(super) fn done(&mut self) {
         self.count = Some(0);
-        if !self.gathered.is_empty() {
-            self.flush(None);
+        if !self.gathered.is_empty()
+            && let Some(credit) = self.credit.take()
+        {
+            self.flush(credit);
         }
         self.tab.take_told(Outcome::Begun);
     }
@@ -346,5 +350,72 @@ impl Drop for Owed {
         if left == 0 && (waits || !answered) {
             self.tab.ring();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::mailbox::mailbox;
+    use futures_lite::future::block_on;
+
+    #[test]
+    fn a_client_that_takes_what_comes_gets_more_than_may_wait_though_it_awaits_all_that_it_may() {
+        block_on(async {
+            let credits = Credits::new(2);
+            let (address, mut replies) = mailbox(4);
+            let (tab, _bell) = Tab::new(address, credits.clone(), 100);
+            let room = credits.take().await;
+            let _other = credits.take().await;
+            let mut owed = Owed::new(
+                &tab,
+                Shape::default(),
+                Some(1),
+                false,
+                Some((room, Share::default())),
+                None,
+            );
+            let mut came = 0;
+            for _ in 0..10 {
+                owed.pass(vec![b'x'; 60]).await;
+                owed.go_on();
+                while let Some(tunnel::Message::Chunk(chunk)) = replies.try_recv() {
+                    came += chunk.len();
+                }
+            }
+            assert_eq!(came, 600);
+            assert!(owed.replied());
+            drop(owed);
+            assert!(!tab.was_told(Outcome::Behind) && !tab.owes());
+            assert_eq!((credits.held(), tab.progress().answered), (0, 1));
+        });
+    }
+
+    #[test]
+    fn a_client_that_takes_nothing_is_behind_when_too_much_waits() {
+        block_on(async {
+            let credits = Credits::new(1);
+            let (address, mut replies) = mailbox(3);
+            let (tab, bell) = Tab::new(address, credits.clone(), 100);
+            let room = credits.take().await;
+            let mut owed = Owed::new(
+                &tab,
+                Shape::default(),
+                Some(1),
+                false,
+                Some((room, Share::default())),
+                None,
+            );
+            for part in 0..4 {
+                assert_eq!(tab.was_told(Outcome::Behind), part > 2, "{part}");
+                owed.pass(vec![b'x'; 40]).await;
+                owed.go_on();
+            }
+            assert!(bell.try_recv().is_ok());
+            drop(owed);
+            assert_eq!(credits.held(), 40, "one part lies in the mailbox");
+            assert!(replies.try_recv().is_some());
+            assert_eq!(credits.held(), 0);
+        });
     }
 }

@@ -118,32 +118,6 @@ fn a_client_that_does_not_read_stops_nobody_and_is_closed_when_too_much_waits() 
 }
 
 #[test]
-fn a_client_that_reads_gets_replies_longer_than_its_buffer_though_it_asks_for_many() {
-    let config = PoolConfig { reply_buffer: 64 << 10, credit: 2, ..PoolConfig::mux() };
-    let harness = by_hand(Harness::builder().in_memory(), Resp::default(), config);
-    block_on(async {
-        let mut client = harness.client().await;
-        client.send(b"GET a\r\nGET b\r\nGET c\r\n").await;
-        let mut trunk = harness.backend(0).accept().await;
-        hears(&mut trunk, "GET a\r\nGET b\r\n").await;
-        let part = "x".repeat(20_000);
-        trunk.send(b"$100000\r\n").await;
-        for number in 0..5 {
-            trunk.send(part.as_bytes()).await;
-            if number == 0 {
-                hears(&mut client, "$100000\r\n").await;
-            }
-            hears(&mut client, &part).await;
-        }
-        trunk.send(b"\r\n+b\r\n").await;
-        hears(&mut client, "\r\n+b\r\n").await;
-        hears(&mut trunk, "GET c\r\n").await;
-        trunk.send(b"+c\r\n").await;
-        hears(&mut client, "+c\r\n").await;
-    });
-}
-
-#[test]
 fn a_request_that_is_lost_is_asked_again_if_that_does_no_harm() {
     for world in worlds() {
         let harness = by_hand(world, Resp::default(), PoolConfig::mux());

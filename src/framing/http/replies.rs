@@ -109,7 +109,8 @@ fn understand(
     let until_close = matches!(body, Body::UntilClose);
     let old = head.old || has(shape, OLD);
     let last = has(shape, LAST) || until_close || in_doubt;
-    let reusable = options.stays(old) && !until_close && !in_doubt;
+    let closes = !options.stays(old) || until_close;
+    let reusable = !closes && !in_doubt;
 
     let upgrade = upgrade && code == 426; // RFC 9110, 15.5.22: it says which protocol would do
     let mut connection = Vec::new();
@@ -120,6 +121,6 @@ fn understand(
         (false, false) => None,
     });
     let instead = head.passed_on(&options, Passed { upgrade, te: false, connection: &connection });
-    let meaning = Reply { reusable, closes: !reusable, last, ..Reply::PLAIN };
+    let meaning = Reply { reusable, closes, last, ..Reply::PLAIN };
     Ok(Message { meaning, instead, body, at_once: false })
 }

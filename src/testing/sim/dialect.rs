@@ -399,7 +399,10 @@ impl Frames {
             Body::Bytes(length) | Body::Awaited(length) => Left::Bytes(length),
             Body::All => Left::All,
         };
-        let body = self.goes_on(&bytes[head..])?;
+        // Of what does not come whole the head is a piece of its own, so that it does not matter how it comes.
+        let whole = matches!(body, Body::Bytes(length) if head + length <= WHOLE);
+        let empty = self.left == Left::Bytes(0);
+        let body = if whole || empty { self.goes_on(&bytes[head..])? } else { 0 };
         // A CR was taken off.
         let instead = (line.len() + 1 < head)
             .then(|| [line.as_bytes(), b"\n", &bytes[head..head + body]].concat());
@@ -517,8 +520,8 @@ mod tests {
         check(asked(Verb::Put, 86), 100, Some(100));
         check(asked(Verb::Put, 87), 13, None);
         check(asked(Verb::Put, 87), 14, Some(14));
-        check(asked(Verb::Put, 87), 50, Some(50));
-        // Its head goes first, however short it is.
+        // The head goes first, though more has come, or however short it is.
+        check(asked(Verb::Put, 87), 50, Some(14));
         check(asked(Verb::Wait, 20), 15, Some(15));
         assert!(asked(Verb::Wait, 20).comes_in_pieces() && asked(Verb::Put, 87).comes_in_pieces());
         assert!(!asked(Verb::Put, 84).comes_in_pieces());
@@ -601,10 +604,11 @@ mod tests {
         let due = Some(asked(Verb::Block, 0).shape());
         assert!(!replies.ends_with_the_trunk());
         let piece = replies.next(&text[..50], due).expect("it is a reply").expect("a piece");
-        assert_eq!((piece.bytes, piece.ends), (50, false));
+        let head = piece.bytes;
+        assert!(piece.begins.is_some() && !piece.ends && text[..head].ends_with(b"\n"));
         assert!(replies.ends_with_the_trunk());
-        let piece = replies.next(&text[50..], due).expect("it is a reply").expect("a piece");
-        assert_eq!((piece.begins, piece.bytes, piece.ends), (None, text.len() - 50, false));
+        let piece = replies.next(&text[head..], due).expect("it is a reply").expect("a piece");
+        assert_eq!((piece.begins, piece.bytes, piece.ends), (None, text.len() - head, false));
         assert_eq!(replies.next(b"", due), Ok(None));
     }
 

@@ -6,7 +6,7 @@ const CHUNKS: &str = "3\r\nabc\r\n0\r\n\r\n";
 
 #[test]
 fn a_reply_says_what_becomes_of_the_trunk_and_the_client() {
-    let gone = Reply { reusable: false, ..Reply::PLAIN };
+    let gone = Reply { reusable: false, closes: true, ..Reply::PLAIN };
     let last = Reply { last: true, ..Reply::PLAIN };
     let end = Reply { reusable: false, last: true, ..Reply::PLAIN };
     let tunnel = Reply { reusable: false, tunnels: true, ..Reply::PLAIN };

@@ -410,7 +410,7 @@ impl Client<'_> {
         // What follows a pin that could not be had would mean something else without it.
         let binds =
             matches!(asked.verb, Verb::Set | Verb::See | Verb::Many | Verb::Watch | Verb::Tunnel);
-        let refused = said.kind == Kind::Unserved && binds;
+        let refused = is_of_the_proxy(said.kind) && said.kind != Kind::Lost && binds;
         self.closing |= early || ends || refused || asked.is_last();
         self.over |= asked.is_last();
         if said.kind == Kind::Switch {
