@@ -1,4 +1,5 @@
-//! A limit: a fixed number of slots. The connections that a proxy carries have one, and the replies that wait for a client.
+//! A limit: a fixed number of slots. One for each connection that a proxy carries, each client that has a pinned trunk, and
+//! each chunk that a client may be sent.
 //!
 //! A channel used the other way round: to take a slot is to leave a token in it, which waits while it is full; to give
 //! one back is to take a token out. So any number of actors share a limit, first come first served, without a lock.

@@ -231,7 +231,8 @@ pub struct Reply {
     /// Whether the backend closes behind it, and has looked at nothing that came behind its request (RFC 9112, 9.6): that may
     /// be sent again.
     pub closes: bool,
-    /// Whether both sides' bytes go through as they are from here on: the `101` to an upgrade.
+    /// Whether both sides' bytes go through as they are from here on: the `101` to an upgrade. Its request must not be
+    /// [`Binding::Shared`], for nobody else can have the trunk then.
     pub tunnels: bool,
     /// Whether the client gets none of it: it had asked not to be told, and the trunk was asked to tell nevertheless, for
     /// a reply that may or may not come cannot be counted.
