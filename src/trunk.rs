@@ -46,8 +46,8 @@ const OWED: usize = 2 * BATCH;
 const OWED_SHARED: usize = 8 * BATCH;
 const MAILBOX_SHARED: usize = BATCH;
 
-/// How long a backend may take to end its sending behind ours.
-const PATIENCE: Duration = Duration::from_secs(5);
+/// How long a backend may take to end its sending behind ours, or to forget what a client left there.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(5);
 
 /// A backend that ends a trunk so soon, and has answered nothing, might as well not have accepted it.
 const AT_ONCE: Duration = Duration::from_millis(50);

@@ -359,6 +359,12 @@ mod tests {
     use crate::mailbox::mailbox;
     use futures_lite::future::block_on;
 
+    /// Of a trunk that is shared.
+    fn one_reply(tab: &Arc<Tab>, room: Credit) -> Owed {
+        let room = Some((room, Share::default()));
+        Owed::new(tab, Shape::default(), Some(1), false, room, None)
+    }
+
     #[test]
     fn a_client_that_takes_what_comes_gets_more_than_may_wait_though_it_awaits_all_that_it_may() {
         block_on(async {
@@ -367,14 +373,7 @@ mod tests {
             let (tab, _bell) = Tab::new(address, credits.clone(), 100);
             let room = credits.take().await;
             let _other = credits.take().await;
-            let mut owed = Owed::new(
-                &tab,
-                Shape::default(),
-                Some(1),
-                false,
-                Some((room, Share::default())),
-                None,
-            );
+            let mut owed = one_reply(&tab, room);
             let mut came = 0;
             for _ in 0..10 {
                 owed.pass(vec![b'x'; 60]).await;
@@ -398,14 +397,7 @@ mod tests {
             let (address, mut replies) = mailbox(3);
             let (tab, bell) = Tab::new(address, credits.clone(), 100);
             let room = credits.take().await;
-            let mut owed = Owed::new(
-                &tab,
-                Shape::default(),
-                Some(1),
-                false,
-                Some((room, Share::default())),
-                None,
-            );
+            let mut owed = one_reply(&tab, room);
             for part in 0..4 {
                 assert_eq!(tab.was_told(Outcome::Behind), part > 2, "{part}");
                 owed.pass(vec![b'x'; 40]).await;

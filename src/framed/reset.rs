@@ -6,11 +6,8 @@ use crate::framing::{ResetQuery, Shape};
 use crate::mailbox::mailbox;
 use crate::pool::{Lease, Pool};
 use crate::runtime::timeout;
+use crate::trunk::PATIENCE;
 use crate::tunnel;
-use std::time::Duration;
-
-/// How long a backend may take to forget.
-const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Asks a trunk to forget what its client left there, and gives it back when it says that it has; if it says anything
 /// else, or nothing, it is closed.
