@@ -26,6 +26,7 @@ pub(crate) use reset::reset;
 pub(crate) use write_requests::{BATCH, Written, write_requests};
 
 use crate::socket::Chunk;
+use std::sync::Arc;
 
 /// From a client_reader to the backend_writer of a trunk.
 pub(crate) enum Message {
@@ -42,7 +43,12 @@ pub(crate) struct Piece {
     pub(crate) chunk: Chunk,
     /// With the first piece: the replies that the trunk will owe; none for a request without a reply.
     pub(crate) owed: Option<Owed>,
+    /// Of a request that comes in pieces.
+    pub(crate) rest: Option<Rest>,
 }
+
+/// Is there, in any number of hands, for as long as a part of a request has not been written.
+pub(crate) type Rest = Arc<()>;
 
 /// What a client_reader has to know of replies. Each is a bit, for several may have to be told at once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,7 +60,8 @@ pub(crate) enum Outcome {
     Last = 2,
     /// The trunk is of no use behind it.
     Retired = 4,
-    /// Something has come behind it already: the trunk is for nobody else.
+    /// Something has come behind it already, or will, for the backend has answered what it had not read yet. The trunk is for
+    /// nobody else.
     Doubtful = 8,
     /// From here on bytes go through as they are.
     Tunnels = 16,

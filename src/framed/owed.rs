@@ -1,6 +1,6 @@
 //! What trunks owe to a client: the one place where a request and its reply meet.
 
-use super::Outcome;
+use super::{Outcome, Rest};
 use crate::ConnId;
 use crate::credit::{Credit, Credits};
 use crate::events::millis;
@@ -174,6 +174,8 @@ pub(crate) struct Owed {
     count: Option<u32>,
     /// The backend was asked to take its time.
     waits: bool,
+    /// Of a request that comes in pieces.
+    rest: Option<Rest>,
     /// Of a trunk that clients share: room for the end of the reply.
     credit: Option<Credit>,
     /// Set if the trunk is shared: it is not to be closed while it owes.
@@ -198,7 +200,14 @@ impl Owed {
         tab.owed.fetch_add(1, SeqCst);
         let ((credit, share), tab) = (room.unzip(), Arc::clone(tab));
         let (written, gathered) = (false, Vec::new());
-        Owed { tab, shape, count, waits, credit, share, written, gathered, stamp }
+        let rest = None;
+        Owed { tab, shape, count, waits, rest, credit, share, written, gathered, stamp }
+    }
+
+    /// The request comes in pieces.
+    pub(super) fn with_rest(mut self, rest: Option<Rest>) -> Owed {
+        self.rest = rest;
+        self
     }
 
     pub(super) fn shape(&self) -> Shape {
@@ -315,6 +324,10 @@ impl Owed {
     /// All that will ever come has come.
     pub(super) fn done(&mut self) {
         self.count = Some(0);
+        if self.rest.as_ref().is_some_and(|rest| Arc::strong_count(rest) > 1) {
+            // What the backend will take the rest for, only the backend knows.
+            self.tab.tell(Outcome::Doubtful);
+        }
         if !self.gathered.is_empty()
             && let Some(credit) = self.credit.take()
         {

@@ -8,12 +8,12 @@
 //! by one, in that order: what the trunk had not begun to write is sent to another; what it had may be sent again once, if it
 //! is idempotent and nothing of its reply was passed on; all others end in an error.
 
-use super::{Message, Outcome, Owed, Piece, Stamp, Tab, reset};
+use super::{Message, Outcome, Owed, Piece, Rest, Stamp, Tab, reset};
 use crate::Side;
 use crate::actor::{self, Budget};
 use crate::credit::{Credit, Credits};
 use crate::directory;
-use crate::framing::{Action, Binding, Count, Framing, Request, Requests, Trouble};
+use crate::framing::{Action, Binding, Count, Framing, Malformed, Request, Requests, Trouble};
 use crate::mailbox::Address;
 use crate::pool::{Lease, Pool, Share};
 use crate::runtime::{Either, race};
@@ -59,7 +59,6 @@ impl RequestReader {
             again: VecDeque::new(),
             orphaned: false,
             number: 0,
-            began: None,
             bytes: Vec::new(),
             taken: 0,
             lease: None,
@@ -68,7 +67,7 @@ impl RequestReader {
             retired: false,
             doubtful: false,
             way: None,
-            answered_early: false,
+            rest: None,
             fin: false,
             budget: Budget::default(),
         };
@@ -102,8 +101,6 @@ struct Reading {
     orphaned: bool,
     /// How many requests have begun.
     number: u64,
-    /// When the last one did, if that is logged.
-    began: Option<Instant>,
     /// What has come; the first `taken` bytes of it were understood.
     bytes: Vec<u8>,
     taken: usize,
@@ -118,8 +115,8 @@ struct Reading {
     doubtful: bool,
     /// The request of which a piece has been looked at and another is to come.
     way: Option<Way>,
-    /// A request was answered before the trunk had all of it.
-    answered_early: bool,
+    /// Of that request.
+    rest: Option<Rest>,
     /// The client has ended its sending.
     fin: bool,
     budget: Budget,
@@ -128,6 +125,9 @@ struct Reading {
 /// A request that went to a trunk.
 struct Asked {
     request: Request,
+    /// Which of the client's requests; and when it was understood, if that is logged.
+    number: u64,
+    began: Option<Instant>,
     /// Its bytes, if it went as a whole.
     copy: Option<Vec<u8>>,
     /// How often it was sent, or was to be.
@@ -136,6 +136,8 @@ struct Asked {
     counted: bool,
     /// What became of it, once its trunk is lost.
     trouble: Trouble,
+    /// What its client is told, whose rest was none.
+    malformed: Option<Vec<u8>>,
     /// A trunk may have carried it out.
     written: bool,
     /// It was sent again though one might have.
@@ -157,6 +159,9 @@ impl Asked {
 
 /// More than this is not read ahead while a reply is waited for.
 const AHEAD: usize = 16 << 10;
+
+/// Behind so many bytes of requests of one client, no further one is kept for a lost trunk.
+const COPIES: usize = 64 << 10;
 
 /// The cause of the end of a client whose protocol has no words for that.
 const LOST: &str = "a reply was lost";
@@ -210,21 +215,7 @@ impl Reading {
                     }
                     return self.end().await;
                 }
-                Err(malformed) => {
-                    let cause = format!("what the client sends is no request: {malformed}");
-                    if self.is_in_a_request() {
-                        // The trunk has a part of it: nobody can use that any more.
-                        self.lease = None;
-                        return Err(cut(cause));
-                    }
-                    self.settle().await?;
-                    self.let_go().await;
-                    if malformed.answer.is_empty() {
-                        return Err(cut(cause));
-                    }
-                    log::info!(actor = self.reader.name, conn = self.reader.post.conn.number(); "{cause}");
-                    return self.answer(malformed.answer).await;
-                }
+                Err(malformed) => return self.ends_malformed(malformed).await,
             };
             let came = &self.bytes[self.taken..self.taken + piece.bytes];
             let chunk = piece.instead.unwrap_or_else(|| came.to_vec());
@@ -235,10 +226,12 @@ impl Reading {
                 let way;
                 (way, owed) = self.begin(request, &chunk, piece.ends).await?;
                 self.way = Some(way);
-            } else if self.is_answered() && self.was_answered_early().await? {
+            } else if self.is_answered_early().await? && self.last {
                 return self.end().await;
             }
-            if self.is_in_a_request() && !self.forward(chunk, owed).await {
+            let rest = self.rest.take();
+            self.rest = rest.clone().filter(|_| !piece.ends);
+            if self.is_in_a_request() && !self.forward(chunk, owed, rest).await {
                 self.way = Some(Way::Drop);
                 // The request is among those that are taken up again, unless it awaits no reply.
                 if self.settle().await? {
@@ -269,13 +262,12 @@ impl Reading {
 
     /// Nothing more of the client is looked at.
     async fn end(&mut self) -> Result<(), Exit> {
-        if self.answered_early {
-            // Neither side can tell any more what is a part of what.
-            self.lease = None;
-            return Ok(());
-        }
         if self.is_in_a_request() {
+            // Nobody can use a trunk that has a part of a request.
             self.lease = None;
+            if self.is_answered() {
+                return Ok(());
+            }
             return Err(cut("the client ended its sending in the middle of a request"));
         }
         self.settle().await?;
@@ -284,6 +276,32 @@ impl Reading {
             return Ok(());
         }
         Err(cut("the client ended its sending in the middle of a request"))
+    }
+
+    /// What came is no request, or no rest of one: nothing behind it can be understood either.
+    async fn ends_malformed(&mut self, malformed: Malformed) -> Result<(), Exit> {
+        let cause = format!("what the client sends is no request: {malformed}");
+        let told = !malformed.answer.is_empty();
+        if self.is_in_a_request() {
+            // The trunk has a part of it: nobody can use that any more.
+            self.lease = None;
+            let due = told && self.has_a_reply() && self.tab.owes();
+            match self.asked.back_mut().filter(|_| due) {
+                // In its turn, when the trunk has dropped what it owes.
+                Some(asked) => asked.malformed = Some(malformed.answer),
+                None => return Err(cut(cause)),
+            }
+            self.settle().await?;
+        } else {
+            self.settle().await?;
+            self.let_go().await;
+            self.answer(malformed.answer).await?;
+        }
+        if !told {
+            return Err(cut(cause));
+        }
+        log::info!(actor = self.reader.name, conn = self.reader.post.conn.number(); "{cause}");
+        Ok(())
     }
 
     /// How much has come that was not understood yet.
@@ -311,10 +329,10 @@ impl Reading {
             self.tab.await_the_end(stops || self.fin);
             let mut leaves = false;
             if !self.tab.owes() {
-                if self.is_answered() && self.was_answered_early().await? {
+                self.settle().await?;
+                if self.is_answered_early().await? && self.last {
                     return Ok(false);
                 }
-                self.settle().await?;
                 if self.left() > had {
                     // They came while lost requests were taken up again.
                     return Ok(true);
@@ -416,6 +434,10 @@ impl Reading {
 
     /// Sends a request to another trunk, if that does no harm; or else tells the client that it will not be answered.
     async fn ask_again(&mut self, mut asked: Asked) -> Result<(), Exit> {
+        if let Some(answer) = asked.malformed {
+            self.reader.post.gauges.add_error();
+            return self.answer(answer).await;
+        }
         if self.orphaned || !asked.may_go_again() {
             return self.refuse(asked.trouble, &asked.request).await;
         }
@@ -431,10 +453,10 @@ impl Reading {
         log::debug!(actor = self.reader.name, conn; "a request is sent again: its trunk was lost");
         asked.tries += 1;
         asked.repeated |= std::mem::take(&mut asked.written);
-        let owed = self.owe(&asked.request, credit);
+        let owed = self.owe(&asked, credit);
         self.asked.push_back(asked);
         // If that trunk is gone too, the request is taken up once more.
-        self.forward(chunk, owed).await;
+        self.forward(chunk, owed, None).await;
         Ok(())
     }
 
@@ -503,6 +525,11 @@ impl Reading {
         self.reader.post.gauges.add_replies(new);
     }
 
+    /// Bytes of requests that could be sent again.
+    fn copied(&self) -> usize {
+        self.asked.iter().filter_map(|asked| asked.copy.as_ref()).map(Vec::len).sum()
+    }
+
     /// Decides what becomes of a request that begins, and gets a trunk for it.
     async fn begin(
         &mut self,
@@ -515,8 +542,8 @@ impl Reading {
             self.number += 1;
             self.reader.post.gauges.add_request();
         }
-        self.began =
-            self.reader.pool.config().log_requests.then(|| self.reader.pool.runtime().now());
+        let logs = self.reader.pool.config().log_requests;
+        let began = logs.then(|| self.reader.pool.runtime().now());
         self.prune();
         if !self.tab.owes() {
             // What the last reply had to tell is heard first.
@@ -549,13 +576,24 @@ impl Reading {
             }
         };
         let exclusive = matches!(request.binding, Binding::Exclusive(_));
-        let owed = self.owe(&request, credit);
+        // What a client has left on a trunk is of use there alone.
+        let may_go_again = whole && self.pinned.is_none() && self.copied() < COPIES;
+        let copy = may_go_again.then(|| bytes.to_vec());
+        let asked = Asked {
+            request,
+            number: self.number,
+            began,
+            copy,
+            tries: 1,
+            counted: false,
+            trouble: Trouble::BackendLost,
+            malformed: None,
+            written: false,
+            repeated: false,
+        };
+        self.rest = (!whole).then(Rest::default);
+        let owed = self.owe(&asked, credit).map(|owed| owed.with_rest(self.rest.clone()));
         if owed.is_some() {
-            // What a client has left on a trunk is of use there alone.
-            let copy = (whole && self.pinned.is_none()).then(|| bytes.to_vec());
-            let (trouble, written, repeated) = (Trouble::BackendLost, false, false);
-            let asked =
-                Asked { request, copy, tries: 1, counted: false, trouble, written, repeated };
             self.asked.push_back(asked);
         }
         Ok((Way::Forward { exclusive, owes: owed.is_some() }, owed))
@@ -592,8 +630,9 @@ impl Reading {
             // Of its own, one is kept only while something is owed on it.
             let kept = owes || self.pinned.is_some();
             let fits = if lease.is_shared() { shares } else { kept || !shares };
-            let stays = owes || !lease.is_retired();
-            !lease.is_over() && !self.retired && fits && stays
+            // What is pinned has to stay with what it left there.
+            let doubtful = self.doubtful && !kept;
+            !lease.is_over() && !lease.is_retired() && !self.retired && !doubtful && fits
         })
     }
 
@@ -648,17 +687,18 @@ impl Reading {
     }
 
     /// Notes on the tab what a request will have for replies.
-    fn owe(&self, request: &Request, room: Option<(Credit, Share)>) -> Option<Owed> {
+    fn owe(&self, asked: &Asked, room: Option<(Credit, Share)>) -> Option<Owed> {
+        let request = &asked.request;
         let count = match (request.replies, request.binding) {
             (_, Binding::Tunnel(_)) | (Count::Unknown, _) => None,
             (Count::Exactly(0), _) => return None,
             (Count::Exactly(count), _) => Some(count),
         };
-        let stamp = self.began.zip(self.lease.as_ref()).map(|(began, lease)| {
+        let stamp = asked.began.zip(self.lease.as_ref()).map(|(began, lease)| {
             let runtime = Arc::clone(self.reader.pool.runtime());
             Box::new(Stamp {
                 conn: self.reader.post.conn,
-                number: self.number,
+                number: asked.number,
                 trunk: lease.trunk(),
                 pinned: self.pinned,
                 began,
@@ -670,16 +710,23 @@ impl Reading {
         Some(Owed::new(&self.tab, request.shape, count, request.waits, room, stamp))
     }
 
-    /// Whether the request in which we are awaits nothing any more: its reply has come, or never will.
-    fn is_answered(&self) -> bool {
-        matches!(self.way, Some(Way::Forward { owes: true, .. })) && !self.tab.owes()
+    /// Whether we are in a request that has a reply.
+    fn has_a_reply(&self) -> bool {
+        matches!(self.way, Some(Way::Forward { owes: true, .. }))
     }
 
-    /// Which of the two it is. If its trunk was lost, the rest of the request is dropped, behind which others may follow.
-    async fn was_answered_early(&mut self) -> Result<bool, Exit> {
-        self.settle().await?;
-        self.answered_early = self.is_in_a_request();
-        Ok(self.answered_early)
+    /// Whether the request in which we are awaits nothing any more: its reply has come, or never will.
+    fn is_answered(&self) -> bool {
+        self.has_a_reply() && !self.tab.owes()
+    }
+
+    /// Whether it is the first of the two: by an error above all. The trunk gets the rest, for it reads on if it is to be of
+    /// use behind it; if it was lost, the rest is dropped, and others may follow.
+    async fn is_answered_early(&mut self) -> Result<bool, Exit> {
+        if self.is_answered() {
+            self.settle().await?;
+        }
+        Ok(self.is_answered())
     }
 
     /// Takes the trunk out of those that are shared one request after the other, if the request needs that.
@@ -718,10 +765,10 @@ impl Reading {
     }
 
     /// Sends a piece to the trunk; false if that has gone. With `owed`, it begins the request that was asked last.
-    async fn forward(&mut self, chunk: Vec<u8>, owed: Option<Owed>) -> bool {
+    async fn forward(&mut self, chunk: Vec<u8>, owed: Option<Owed>, rest: Option<Rest>) -> bool {
         let Some(lease) = &self.lease else { return false };
         let (bytes, begins) = (chunk.len(), owed.is_some());
-        let piece = Piece { chunk: Chunk::from(chunk), owed };
+        let piece = Piece { chunk: Chunk::from(chunk), owed, rest };
         if lease.send(Message::Piece(piece)).await.is_err() {
             return false;
         }
@@ -798,7 +845,7 @@ impl Reading {
         }
         let mut rest = self.take_rest();
         loop {
-            if !rest.is_empty() && !self.forward(std::mem::take(&mut rest), None).await {
+            if !rest.is_empty() && !self.forward(std::mem::take(&mut rest), None, None).await {
                 break;
             }
             if !self.more().await? {

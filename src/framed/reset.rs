@@ -27,7 +27,7 @@ async fn ask(lease: &Lease, query: &ResetQuery) -> bool {
     let (address, mut replies) = mailbox(pieces);
     let (tab, bell) = Tab::new(address, Credits::new(pieces), usize::MAX);
     let owed = Owed::new(&tab, Shape::default(), Some(1), false, None, None);
-    let piece = Piece { chunk: query.request.clone().into(), owed: Some(owed) };
+    let piece = Piece { chunk: query.request.clone().into(), owed: Some(owed), rest: None };
     if lease.send(Message::Piece(piece)).await.is_err() {
         return false;
     }

@@ -31,11 +31,11 @@ pub(crate) async fn write_requests(
 ) -> Written {
     let mut budget = Budget::default();
     let most = mailbox.capacity().min(BATCH);
-    let mut chunks = VecDeque::new();
+    let (mut chunks, mut rests) = (VecDeque::new(), Vec::new());
     while let Some(first) = mailbox.recv().await {
         let mut next = Some(first);
         // What has gathered meanwhile goes out in the same system call.
-        while let Some(Message::Piece(Piece { chunk, owed })) = next {
+        while let Some(Message::Piece(Piece { chunk, owed, rest })) = next {
             if let Some(mut owed) = owed {
                 // A trunk that has ended writes nothing more.
                 if expected.is_closed() {
@@ -47,6 +47,7 @@ pub(crate) async fn write_requests(
                 }
             }
             chunks.push_back(chunk);
+            rests.extend(rest);
             next = if chunks.len() < most { mailbox.try_recv() } else { None };
         }
         let (fin, owed) = match next {
@@ -55,6 +56,7 @@ pub(crate) async fn write_requests(
         };
         let pieces = chunks.len();
         let sent = send_all(&*socket, &mut chunks, |_| {}).await;
+        rests.clear();
         log::trace!(actor = name, trunk; "wrote {pieces} pieces to trunk {trunk}");
         if let Err(error) = sent.and_then(|()| if fin { socket.shutdown_write() } else { Ok(()) }) {
             log::debug!(actor = name, trunk; "writing to trunk {trunk} failed: {error}");

@@ -156,8 +156,8 @@ impl Backend<'_> {
 
     /// Some answer, by an error above all, before they have the whole request.
     fn is_hasty(&self, asked: Asked) -> bool {
-        // Not before there is a tunnel; and of what is early and not told, nobody could tell that it was early.
-        let never = matches!(asked.verb, Verb::Tunnel | Verb::Upgrade | Verb::Mute);
+        // Not before there is a tunnel.
+        let never = matches!(asked.verb, Verb::Tunnel | Verb::Upgrade);
         self.hasty && !self.early && !never && self.world.chance(30)
     }
 

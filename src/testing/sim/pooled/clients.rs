@@ -227,8 +227,13 @@ impl Client<'_> {
     }
 
     fn is_in_a_request(&self) -> bool {
+        self.half_said().is_some()
+    }
+
+    /// The request of which it has said a part.
+    fn half_said(&self) -> Option<usize> {
         let said = self.talk.said;
-        self.places.iter().any(|(begins, ends)| *begins < said && said < *ends)
+        self.places.iter().position(|(begins, ends)| *begins < said && said < *ends)
     }
 
     /// Where it has to stop for now.
@@ -267,9 +272,11 @@ impl Client<'_> {
     }
 
     fn sees_the_end(&self) {
-        let (stopping, cut_short) = {
+        let half = self.half_said().filter(|_| self.fin).map(|number| (self.me, number as u8));
+        let (stopping, cut_short, early) = {
             let pages = self.ledger.pages();
-            (pages.stopping, pages.cut_short.contains(&self.me))
+            let early = half.is_some_and(|half| pages.early.contains(&half));
+            (pages.stopping, pages.cut_short.contains(&self.me), early)
         };
         let all = self.fin && self.talk.done() && self.is_answered();
         // A client that has nothing on its way is let go when the proxy stops; its next request may cross that.
@@ -279,7 +286,7 @@ impl Client<'_> {
         let rest = self.talk.heard.starts_with(Kind::Rest.word().as_bytes());
         let ended = (raw && !super::all_behave(self.world))
             || (cut_short && (rest || self.tunnel.is_some()));
-        if ended || (between && (all || self.closing || stopping)) {
+        if ended || (between && (all || early || self.closing || stopping)) {
             return;
         }
         self.breaks(&format!(
@@ -395,7 +402,6 @@ impl Client<'_> {
 
     /// A request has had all that it is to have.
     fn ends(&mut self, asked: Asked, said: Said) {
-        let number = (asked.client, asked.number);
         self.world.count(&format!("dialect: {} {}", asked.verb.word(), said.kind.word()));
         self.due += 1;
         (self.parts, self.goes_on) = (0, false);
@@ -405,13 +411,12 @@ impl Client<'_> {
             _ => {}
         }
         let half = is_of_the_proxy(said.kind) && asked.comes_in_pieces();
-        let early = self.ledger.pages().early.contains(&number) || half;
         let ends = matches!(said.kind, Kind::End | Kind::Rest) || asked.verb == Verb::Watch;
         // What follows a pin that could not be had would mean something else without it.
         let binds =
             matches!(asked.verb, Verb::Set | Verb::See | Verb::Many | Verb::Watch | Verb::Tunnel);
         let refused = is_of_the_proxy(said.kind) && said.kind != Kind::Lost && binds;
-        self.closing |= early || ends || refused || asked.is_last();
+        self.closing |= half || ends || refused || asked.is_last();
         self.over |= asked.is_last();
         if said.kind == Kind::Switch {
             self.tunnel = Some(0);
