@@ -68,6 +68,7 @@ fn report(flags: &Flags, config: &Config, pool: Option<(&str, &PoolConfig)>, fds
     line("", format!("at most {} for {fits} connections", about(config.limits.total(fits))));
     if pool.is_some() {
         line("", "and up to 64k for the request and for the reply that is being read".into());
+        line("", "and up to 80k of requests that go again if their trunk is lost".into());
     }
     if let Some((_, pool)) = pool.filter(|(_, pool)| pool.shared > 0) {
         let most = show_size(pool.reply_buffer);
