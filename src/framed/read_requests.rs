@@ -63,6 +63,7 @@ impl RequestReader {
             taken: 0,
             lease: None,
             pinned: None,
+            pinned_by: 0,
             last: false,
             retired: false,
             doubtful: false,
@@ -107,6 +108,8 @@ struct Reading {
     lease: Option<Lease>,
     /// Why the lease is not given back when nothing is owed.
     pinned: Option<&'static str>,
+    /// The request that began that.
+    pinned_by: u64,
     /// The client is closed behind the replies that it awaits.
     last: bool,
     /// The trunk of the lease is of no use any more.
@@ -372,7 +375,7 @@ impl Reading {
         self.tab.await_the_end(true);
         loop {
             if !self.tab.owes() {
-                self.conclude()?;
+                self.conclude().await?;
                 match self.again.pop_front() {
                     Some(asked) => {
                         self.ask_again(asked).await?;
@@ -400,7 +403,7 @@ impl Reading {
     }
 
     /// Nothing is owed any more: what was not answered will not be, and its trunk is lost.
-    fn conclude(&mut self) -> Result<(), Exit> {
+    async fn conclude(&mut self) -> Result<(), Exit> {
         self.take_told()?;
         self.prune();
         let progress = self.tab.progress();
@@ -417,7 +420,14 @@ impl Reading {
         if self.tab.take_told(Outcome::Begun) {
             return Err(cut(LOST));
         }
-        self.orphaned |= self.pinned.is_some();
+        if self.pinned.is_some() {
+            let by = self.asked.iter().position(|asked| asked.number == self.pinned_by);
+            self.orphaned = by.is_none_or(|place| place < progress.written);
+            if !self.orphaned {
+                // It has left nothing there.
+                self.tell_pinned(None, 0).await;
+            }
+        }
         if self.tab.take_told(Outcome::Late)
             && let Some(first) = self.asked.front_mut()
         {
@@ -439,15 +449,20 @@ impl Reading {
             return self.answer(answer).await;
         }
         if self.orphaned || !asked.may_go_again() {
+            // What follows means something else without it.
+            self.orphaned |= asked.request.binds();
             return self.refuse(asked.trouble, &asked.request).await;
         }
         let Some(chunk) = asked.copy.clone() else { return Ok(()) };
         // Nothing is owed, so that it does not matter if that is not so any more.
         let has = self.has_trunk_for(&asked.request, true);
-        let credit = self.lease_now(&asked.request, true, has).await?;
+        let credit = self.lease_now(&asked.request, asked.number, true, has).await?;
         let credit = match credit {
             Ok(credit) => credit,
-            Err(trouble) => return self.refuse(trouble, &asked.request).await,
+            Err(trouble) => {
+                self.orphaned = asked.request.binds();
+                return self.refuse(trouble, &asked.request).await;
+            }
         };
         let conn = self.reader.post.conn.number();
         log::debug!(actor = self.reader.name, conn; "a request is sent again: its trunk was lost");
@@ -571,13 +586,20 @@ impl Reading {
                 self.settle().await?;
                 self.refuse(trouble, &request).await?;
                 // What follows means something else without it: half of a transaction must not be carried out.
-                self.last |= matches!(request.binding, Binding::Pinned(_) | Binding::Tunnel(_));
+                self.last |= request.binds();
                 return Ok((Way::Drop, None));
             }
         };
         let exclusive = matches!(request.binding, Binding::Exclusive(_));
         // What a client has left on a trunk is of use there alone.
-        let may_go_again = whole && self.pinned.is_none() && self.copied() < COPIES;
+        let by = |number| number == self.pinned_by;
+        let left = self.pinned.is_some()
+            && !by(self.number)
+            && !self.asked.iter().any(|asked| by(asked.number));
+        // Of one that has no end nobody could tell when the next may follow.
+        let ends =
+            request.replies != Count::Unknown && !matches!(request.binding, Binding::Tunnel(_));
+        let may_go_again = whole && ends && !left && self.copied() < COPIES;
         let copy = may_go_again.then(|| bytes.to_vec());
         let asked = Asked {
             request,
@@ -615,7 +637,7 @@ impl Reading {
                 return Err(cut(PIN_LOST));
             }
         }
-        self.lease_now(request, whole, has).await
+        self.lease_now(request, self.number, whole, has).await
     }
 
     /// A client that stands still in the middle of a request must not hold up those behind it, nor one that binds its trunk.
@@ -641,6 +663,7 @@ impl Reading {
     async fn lease_now(
         &mut self,
         request: &Request,
+        number: u64,
         whole: bool,
         has: bool,
     ) -> Result<Result<Option<(Credit, Share)>, Trouble>, Exit> {
@@ -658,7 +681,7 @@ impl Reading {
                 Err(trouble) => return Ok(Err(trouble)),
             }
         }
-        if let Err(trouble) = self.bind(request).await {
+        if let Err(trouble) = self.bind(request, number).await {
             return Ok(Err(trouble));
         }
         let share = self.lease.as_ref().and_then(Lease::share);
@@ -730,11 +753,11 @@ impl Reading {
     }
 
     /// Takes the trunk out of those that are shared one request after the other, if the request needs that.
-    async fn bind(&mut self, request: &Request) -> Result<(), Trouble> {
+    async fn bind(&mut self, request: &Request, number: u64) -> Result<(), Trouble> {
         let why = match request.binding {
             Binding::Pinned(why) | Binding::Tunnel(why) => {
                 // The first reason stands.
-                self.tell_pinned(self.pinned.or(Some(why))).await;
+                self.tell_pinned(self.pinned.or(Some(why)), number).await;
                 why
             }
             Binding::Exclusive(why) if request.waits => why,
@@ -745,19 +768,19 @@ impl Reading {
         if bound.is_err() {
             let conn = self.reader.post.conn.number();
             log::warn!(actor = self.reader.name, conn; "too many clients have a trunk of their own: {why}");
-            self.tell_pinned(None).await;
+            self.tell_pinned(None, 0).await;
         }
         bound
     }
 
     /// Notes why the client has a trunk for itself, or that it has none any more.
-    async fn tell_pinned(&mut self, pinned: Option<&'static str>) {
+    async fn tell_pinned(&mut self, pinned: Option<&'static str>, by: u64) {
         if self.pinned == pinned {
             return;
         }
-        self.pinned = pinned;
+        (self.pinned, self.pinned_by) = (pinned, by);
         let conn = self.reader.post.conn;
-        let why = pinned.map(|why| format!("{why}, request {}", self.number));
+        let why = pinned.map(|why| format!("{why}, request {by}"));
         let said = why.as_deref().unwrap_or("not any more");
         log::debug!(actor = self.reader.name, conn = conn.number(); "pinned to its trunk: {said}");
         // Gone: the proxy is being dropped.
@@ -817,7 +840,7 @@ impl Reading {
         let retired = std::mem::take(&mut self.retired);
         let doubtful = std::mem::take(&mut self.doubtful);
         let pinned = self.pinned.is_some();
-        self.tell_pinned(None).await;
+        self.tell_pinned(None, 0).await;
         if lease.is_shared() {
             return;
         }
@@ -837,7 +860,7 @@ impl Reading {
 
     /// From here on the client has the trunk for itself, and its bytes go through as they are.
     async fn tunnel(&mut self) -> Result<(), Exit> {
-        self.tell_pinned(self.pinned.or(Some("tunnel"))).await;
+        self.tell_pinned(self.pinned.or(Some("tunnel")), self.number).await;
         if let Some(lease) = &mut self.lease
             && let Err(trouble) = self.reader.pool.pin(lease).await
         {

@@ -177,6 +177,13 @@ pub struct Request {
     pub waits: bool,
 }
 
+impl Request {
+    /// What follows it means something else without it.
+    pub(crate) fn binds(&self) -> bool {
+        matches!(self.binding, Binding::Pinned(_) | Binding::Tunnel(_))
+    }
+}
+
 /// What is done with a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Action {
