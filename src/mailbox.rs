@@ -80,7 +80,12 @@ pub(crate) enum NotLeft {
 impl<M> Address<M> {
     /// Waits for room and leaves the message. The wait is the back-pressure.
     pub(crate) async fn send(&self, message: M) -> Result<(), Gone> {
-        noted!(Room, self.id, self.sender.send(message)).await.map_err(|_| Gone)
+        self.offer(message).await.map_err(|_| Gone)
+    }
+
+    /// The same; what the owner cannot take any more comes back.
+    pub(crate) async fn offer(&self, message: M) -> Result<(), M> {
+        noted!(Room, self.id, self.sender.send(message)).await.map_err(|error| error.into_inner())
     }
 
     /// Leaves the message if there is room now.

@@ -229,8 +229,8 @@ impl Owed {
         self.written = true;
     }
 
-    /// The backend has said that it looks at nothing behind its last reply (RFC 9112, 9.6).
-    pub(super) fn was_not_looked_at(&mut self) {
+    /// It is not; or the backend has said that it looks at nothing behind its last reply (RFC 9112, 9.6).
+    pub(super) fn is_not_written(&mut self) {
         self.written = false;
     }
 

@@ -50,7 +50,7 @@ impl ReplyReader {
         }
         if reading.closes {
             while let Some(mut owed) = expected.try_recv() {
-                owed.was_not_looked_at();
+                owed.is_not_written();
             }
         }
         match exit {
@@ -251,7 +251,7 @@ impl Reading {
                 if let Some(due) = &mut self.due
                     && reply.closes
                 {
-                    due.was_not_looked_at();
+                    due.is_not_written();
                 }
                 break Some(Exit::Finished);
             }

@@ -37,12 +37,9 @@ pub(crate) async fn write_requests(
         // What has gathered meanwhile goes out in the same system call.
         while let Some(Message::Piece(Piece { chunk, owed, rest })) = next {
             if let Some(mut owed) = owed {
-                // A trunk that has ended writes nothing more.
-                if expected.is_closed() {
-                    return Written::Deserted;
-                }
                 owed.is_written();
-                if expected.send(owed).await.is_err() {
+                if let Err(mut owed) = expected.offer(owed).await {
+                    owed.is_not_written();
                     return Written::Deserted;
                 }
             }
