@@ -254,6 +254,22 @@ mod tests {
     }
 
     #[test]
+    fn a_framing_may_drop_and_answer_but_not_lose() {
+        let verdict = |oracle: Oracle, undelivered| {
+            let end = Ended { to_backend: 1, to_client: 5, undelivered, ..ended(1) };
+            oracle.on_start(&[]);
+            oracle.on_connect(end.conn, &end.client);
+            oracle.on_receive(end.conn, Side::Client, b"abc");
+            oracle.on_close(&end);
+            oracle.on_shutdown();
+            oracle.verdict(&Report { to_backend: 1, to_client: 5, ..report() }).is_ok()
+        };
+        assert!(verdict(Oracle::framed(), 0));
+        assert!(!verdict(Oracle::framed(), 1));
+        assert!(!verdict(Oracle::default(), 0));
+    }
+
+    #[test]
     fn each_promise_is_missed_when_it_is_broken() {
         check(|_, _, _| {}, "");
         check(|oracle, _, _| oracle.on_start(&[]), "on_start came behind");
