@@ -152,9 +152,11 @@ impl Client<'_> {
         let times =
             if matches!(verb, Verb::Many | Verb::Watch) { 1 + self.world.roll(3) } else { 1 };
         let spoiled = self.spoiled == Some(self.asked.len());
-        let length = match self.world.chance(60) {
-            true => self.world.roll(30),
-            false => self.world.roll(250),
+        // The longest do not fit on the wire, so that they can be answered while they are written.
+        let length = match self.world.roll(100) {
+            0..60 => self.world.roll(30),
+            60..97 => self.world.roll(250),
+            _ => self.world.roll(1500),
         };
         let asked = Asked {
             verb,
