@@ -32,6 +32,8 @@ pub struct Config {
     pub half_close_timeout: Duration,
     /// How long connections may go on after the proxy was told to stop.
     pub drain_timeout: Duration,
+    /// How sockets are waited for.
+    pub io: Io,
     /// Keepalive probes on every TCP socket; `None` sends none.
     pub keepalive: Option<Keepalive>,
     /// How often [`Events::on_timer`](crate::Events::on_timer) is called and a report is logged.
@@ -55,6 +57,7 @@ impl Default for Config {
             idle_timeout: Duration::from_secs(3600),
             half_close_timeout: Duration::from_secs(60),
             drain_timeout: Duration::from_secs(30),
+            io: Io::Auto,
             keepalive: None,
             report: None,
             unix_mode: None,
@@ -136,6 +139,24 @@ impl Config {
             }
         }
         Ok(())
+    }
+}
+
+/// How sockets are waited for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Io {
+    /// By an epoll of this program's own, where there is one (Linux).
+    Auto,
+    /// By async-std's reactor, which asks the kernel anew for each wait.
+    Std,
+}
+
+impl fmt::Display for Io {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Io::Auto if cfg!(target_os = "linux") => "epoll",
+            Io::Auto | Io::Std => "std",
+        })
     }
 }
 

@@ -95,7 +95,7 @@ pub mod units;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
 
-pub use config::{Config, Keepalive, Limits};
+pub use config::{Config, Io, Keepalive, Limits};
 pub use connect::Connect;
 pub use endpoint::Endpoint;
 pub use error::Error;

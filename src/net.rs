@@ -3,20 +3,31 @@
 //! Reads wait for readiness first and then read once. async-std's own stream tries, waits, and tries again: three
 //! system calls a message instead of one.
 
+#[cfg(target_os = "linux")]
+pub(crate) mod edge;
+mod ready;
+
+#[cfg(target_os = "linux")]
+pub(crate) use edge::Edge;
+#[cfg(not(target_os = "linux"))]
+pub(crate) use ready::Edge;
+
 use crate::config::Keepalive;
 use crate::runtime::{Listen, Listening, Options};
 use crate::socket::{Buffers, Chunk, Socket, advance};
 use crate::{Boxed, Endpoint};
 use async_io::{Async, Timer};
+use ready::{Ready, Seen};
 use socket2::{Domain, SockAddr, SockRef, TcpKeepalive, Type};
 use std::collections::VecDeque;
 use std::fs;
+use std::future::poll_fn;
 use std::io::{self, ErrorKind, IoSlice, Read};
 use std::net::Shutdown;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
+use std::sync::atomic::{AtomicU8, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -28,11 +39,8 @@ const BACKLOG_PAUSE: Duration = Duration::from_millis(5);
 
 /// A connected TCP or unix-domain socket.
 pub(crate) struct Stream {
-    io: Async<socket2::Socket>,
+    ready: Ready,
     buffers: Buffers,
-    /// The last read filled its buffer, so there is likely more: read first, and wait only if that was wrong.
-    /// Only the reader touches it.
-    eager: AtomicBool,
     /// What the writer is doing; see [`Stream::end_of_stream`].
     writer: AtomicU8,
 }
@@ -49,7 +57,11 @@ impl Stream {
     ///
     /// # Errors
     /// What the system says; for a name, that names are not dialled.
-    pub(crate) async fn dial(endpoint: &Endpoint, options: &Options) -> io::Result<Stream> {
+    pub(crate) async fn dial(
+        endpoint: &Endpoint,
+        options: &Options,
+        edge: Option<&Arc<Edge>>,
+    ) -> io::Result<Stream> {
         let (domain, address) = address_of(endpoint)?;
         let socket = socket2::Socket::new(domain, Type::STREAM.nonblocking(), None)?;
         prepare(&socket, domain, options.keepalive)?;
@@ -61,11 +73,11 @@ impl Stream {
             Timer::after(BACKLOG_PAUSE).await;
             started = socket.connect(&address);
         }
-        let stream = Stream::new(socket, options.buffers.clone())?;
+        let stream = Stream::new(socket, options.buffers.clone(), edge)?;
         match started {
             Err(error) if error.raw_os_error() == Some(EINPROGRESS) => {
-                stream.io.writable().await?;
-                match stream.io.get_ref().take_error()? {
+                poll_fn(|cx| stream.ready.poll_room(cx, Seen::NOTHING)).await?;
+                match stream.socket().take_error()? {
                     None => {}
                     // It had accepted, and has reset since: a refusal is another error (tcp_reset in Linux). What it
                     // said in between can be read. Asking has used up the kernel's word of the reset.
@@ -82,23 +94,23 @@ impl Stream {
             }
             started => started?,
         }
-        if is_self_connected(stream.io.get_ref(), endpoint)? {
+        if is_self_connected(stream.socket(), endpoint)? {
             return Err(ErrorKind::ConnectionRefused.into());
         }
         Ok(stream)
     }
 
-    fn new(socket: socket2::Socket, buffers: Buffers) -> io::Result<Stream> {
-        Ok(Stream {
-            io: Async::new_nonblocking(socket)?,
-            buffers,
-            eager: AtomicBool::new(false),
-            writer: AtomicU8::new(WRITER_IDLE),
-        })
+    fn new(
+        socket: socket2::Socket,
+        buffers: Buffers,
+        edge: Option<&Arc<Edge>>,
+    ) -> io::Result<Stream> {
+        let ready = Ready::new(socket, edge)?;
+        Ok(Stream { ready, buffers, writer: AtomicU8::new(WRITER_IDLE) })
     }
 
     fn socket(&self) -> &socket2::Socket {
-        self.io.get_ref()
+        self.ready.socket()
     }
 
     /// The kernel reported the end of the stream. Was it one?
@@ -112,7 +124,7 @@ impl Stream {
             WRITER_FAILED => Poll::Ready(Err(ErrorKind::ConnectionReset.into())),
             _ => {
                 // One system call on another thread is all that this waits for.
-                self.eager.store(true, Ordering::Relaxed);
+                self.ready.read_again();
                 cx.waker().wake_by_ref();
                 Poll::Pending
             }
@@ -133,18 +145,17 @@ impl Stream {
 impl Socket for Stream {
     fn poll_recv(&self, cx: &mut Context<'_>) -> Poll<io::Result<Option<Chunk>>> {
         loop {
-            if !self.eager.load(Ordering::Relaxed) {
-                ready!(self.io.poll_readable(cx))?;
-            }
+            let seen = ready!(self.ready.poll_readable(cx))?;
             let mut chunk = self.buffers.lease();
             match self.socket().read(&mut chunk) {
                 Ok(0) => return self.end_of_stream(cx),
                 Ok(count) => {
-                    self.eager.store(count == chunk.len(), Ordering::Relaxed);
+                    self.ready.was_read(seen, count == chunk.len());
                     chunk.truncate(count);
                     return Poll::Ready(Ok(Some(chunk)));
                 }
-                Err(error) if is_retry(&error) => self.eager.store(false, Ordering::Relaxed),
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) if is_retry(&error) => self.ready.had_nothing(seen),
                 Err(error) => return Poll::Ready(Err(error)),
             }
         }
@@ -164,6 +175,7 @@ impl Socket for Stream {
             }
             // A peer that has gone must be an error here, not a signal that ends the embedder's process.
             let flags = rustix::net::SendFlags::NOSIGNAL.bits() as i32;
+            let seen = self.ready.before_write();
             let sent = self.writing(|socket| match &slices[..used] {
                 [_] => socket.send_with_flags(&slices[0], flags),
                 slices => socket.send_vectored_with_flags(slices, flags),
@@ -174,7 +186,9 @@ impl Socket for Stream {
                     return Poll::Ready(Ok(count));
                 }
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Err(error) if is_retry(&error) => ready!(self.io.poll_writable(cx))?,
+                Err(error) if is_retry(&error) => {
+                    ready!(self.ready.poll_room(cx, seen))?;
+                }
                 Err(error) => return Poll::Ready(Err(error)),
             }
         }
@@ -236,6 +250,8 @@ fn unacknowledged(_: &socket2::Socket) -> usize {
 
 /// A listening socket.
 pub(crate) struct Listener {
+    /// How its clients are watched.
+    edge: Option<Arc<Edge>>,
     io: Async<socket2::Socket>,
     endpoint: Endpoint,
     buffers: Buffers,
@@ -248,7 +264,11 @@ impl Listener {
     /// # Errors
     /// What the system says; for a unix socket also that another process listens there, or that the path is something
     /// else than a socket.
-    pub(crate) fn bind(endpoint: &Endpoint, options: &Listening) -> io::Result<Listener> {
+    pub(crate) fn bind(
+        endpoint: &Endpoint,
+        options: &Listening,
+        edge: Option<Arc<Edge>>,
+    ) -> io::Result<Listener> {
         let (domain, address) = address_of(endpoint)?;
         let socket = socket2::Socket::new(domain, Type::STREAM.nonblocking(), None)?;
         // Accepted sockets inherit all of this (socket(7)), which saves the calls for each of them.
@@ -276,6 +296,7 @@ impl Listener {
         socket.listen(i32::try_from(options.backlog).unwrap_or(i32::MAX))?;
         let local = socket.local_addr()?;
         Ok(Listener {
+            edge,
             io: Async::new_nonblocking(socket)?,
             endpoint: local.as_socket().map_or_else(|| endpoint.clone(), Endpoint::Ip),
             buffers: options.socket.buffers.clone(),
@@ -294,7 +315,7 @@ impl Listen for Listener {
         socket.set_nonblocking(true)?;
         // A unix client has no address of its own: it is named by where it came in.
         let peer = peer.as_socket().map_or_else(|| self.endpoint.clone(), Endpoint::Ip);
-        Ok((Arc::new(Stream::new(socket, self.buffers.clone())?), peer))
+        Ok((Arc::new(Stream::new(socket, self.buffers.clone(), self.edge.as_ref())?), peer))
     }
 
     fn poll_waiting(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -422,7 +443,7 @@ mod tests {
     use std::thread;
 
     fn options() -> Options {
-        Options { keepalive: None, buffers: Buffers::new(16 << 10, 4) }
+        Options { keepalive: None, buffers: Buffers::new(16 << 10, 4), io: crate::Io::Auto }
     }
 
     fn listening(unix_mode: Option<u32>) -> Listening {
@@ -430,7 +451,7 @@ mod tests {
     }
 
     fn dial(endpoint: &Endpoint) -> io::Result<Arc<dyn Socket>> {
-        let stream = block_on(Stream::dial(endpoint, &options()))?;
+        let stream = block_on(Stream::dial(endpoint, &options(), None))?;
         Ok(Arc::new(stream))
     }
 
@@ -592,7 +613,7 @@ mod tests {
         }
 
         fn bind(&self, mode: Option<u32>) -> io::Result<Listener> {
-            Listener::bind(&Endpoint::Unix(self.path()), &listening(mode))
+            Listener::bind(&Endpoint::Unix(self.path()), &listening(mode), None)
         }
     }
 
@@ -680,8 +701,9 @@ mod tests {
         block_on(async {
             let options = options();
             let any = Endpoint::Ip(([127, 0, 0, 1], 0).into());
-            let listener = Listener::bind(&any, &listening(None)).expect("a free port");
-            let dialled = Stream::dial(listener.endpoint(), &options).await.expect("it listens");
+            let listener = Listener::bind(&any, &listening(None), None).expect("a free port");
+            let dialled =
+                Stream::dial(listener.endpoint(), &options, None).await.expect("it listens");
             poll_fn(|cx| listener.poll_waiting(cx)).await.expect("a client waits");
             let (accepted, _) = listener.io.get_ref().accept().expect("a client waits");
             for socket in [dialled.socket(), &accepted] {
@@ -698,10 +720,11 @@ mod tests {
             let path = folder.join("full");
             let endpoint = Endpoint::Unix(path.clone());
             let options = options();
-            let listener = Listener::bind(&endpoint, &listening(None)).expect("a path of ours");
+            let listener =
+                Listener::bind(&endpoint, &listening(None), None).expect("a path of ours");
             let mut waiting = Vec::new();
             let mut last = loop {
-                let mut dial = Box::pin(Stream::dial(&endpoint, &options));
+                let mut dial = Box::pin(Stream::dial(&endpoint, &options, None));
                 match poll_once(&mut dial).await {
                     Some(dialled) => waiting.push(dialled.expect("it listens")),
                     None => break dial,

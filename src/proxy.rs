@@ -291,6 +291,7 @@ impl Builder {
         let options = Options {
             keepalive: config.keepalive,
             buffers: Buffers::new(config.limits.chunk, config.limits.spare),
+            io: config.io,
         };
         let connect = connect.unwrap_or_else(|| {
             Arc::new(Dial { runtime: Arc::clone(&runtime), options: options.clone() })

@@ -2,13 +2,15 @@
 //!
 //! Everything else asks a [`Runtime`]; a test or a simulator can be one.
 
-use crate::config::Keepalive;
+use crate::config::{Io, Keepalive};
 use crate::net;
 use crate::socket::{Buffers, Socket};
 use crate::{Boxed, ConnId, Endpoint};
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
+#[cfg(target_os = "linux")]
+use std::sync::OnceLock;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
@@ -69,6 +71,7 @@ pub(crate) trait Listen: Send + Sync + 'static {
 pub(crate) struct Options {
     pub(crate) keepalive: Option<Keepalive>,
     pub(crate) buffers: Buffers,
+    pub(crate) io: Io,
 }
 
 /// What a listening socket is given besides; the sockets that it accepts inherit the [`Options`].
@@ -114,7 +117,7 @@ impl Runtime for AsyncStd {
     }
 
     fn listen(&self, endpoint: &Endpoint, options: &Listening) -> io::Result<Box<dyn Listen>> {
-        Ok(Box::new(net::Listener::bind(endpoint, options)?))
+        Ok(Box::new(net::Listener::bind(endpoint, options, edge(options.socket.io))?))
     }
 
     fn dial<'a>(
@@ -123,10 +126,33 @@ impl Runtime for AsyncStd {
         options: &'a Options,
     ) -> Boxed<'a, io::Result<Arc<dyn Socket>>> {
         Box::pin(async move {
-            let stream = net::Stream::dial(endpoint, options).await?;
+            let stream = net::Stream::dial(endpoint, options, edge(options.io).as_ref()).await?;
             Ok(Arc::new(stream) as Arc<dyn Socket>)
         })
     }
+}
+
+/// The one epoll of all sockets of this process, if they are to have one: async-std's reactor is one for all, too.
+#[cfg(target_os = "linux")]
+fn edge(io: Io) -> Option<Arc<net::Edge>> {
+    static EDGE: OnceLock<Option<Arc<net::Edge>>> = OnceLock::new();
+    let start = || match net::Edge::new() {
+        Ok(edge) => {
+            let edge = Arc::new(edge);
+            drop(async_std::task::spawn(Arc::clone(&edge).turn()));
+            Some(edge)
+        }
+        Err(error) => {
+            log::warn!("there is no epoll for the sockets: {error}");
+            None
+        }
+    };
+    if io == Io::Std { None } else { EDGE.get_or_init(start).clone() }
+}
+
+#[cfg(not(target_os = "linux"))]
+fn edge(_: Io) -> Option<Arc<net::Edge>> {
+    None
 }
 
 impl Running for async_std::task::JoinHandle<()> {

@@ -47,6 +47,7 @@ fn report(flags: &Flags, config: &Config, pool: Option<(&str, &PoolConfig)>, fds
     let off = || "off".to_string();
     line("connect-timeout", show_duration(config.connect_timeout));
     line("threads", flags.threads.to_string());
+    line("io", config.io.to_string());
     line("backlog", config.backlog.to_string());
     line("max-conn", config.max_conn.to_string());
     line("tick", show_duration(config.tick));

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 use trunkline::framing::LengthType;
 use trunkline::units::{self, duration, show_duration};
-use trunkline::{Config, Endpoint, Keepalive};
+use trunkline::{Config, Endpoint, Io, Keepalive};
 
 /// A TCP proxy in which every socket direction is an actor.
 #[derive(FromArgs)]
@@ -140,6 +140,10 @@ pub(crate) struct Flags {
     #[argh(option, arg_name = "TIME", from_str_fn(duration))]
     drain_timeout: Option<Duration>,
 
+    /// how sockets are waited for: auto (an epoll of its own, on Linux) or std (async-std's reactor) (default auto)
+    #[argh(option, arg_name = "NAME", from_str_fn(io_name))]
+    io: Option<Io>,
+
     /// TCP keepalive probes on both sides: after this silence, this far apart, this many (default off)
     #[argh(option, arg_name = "IDLE[,INTERVAL,COUNT]", from_str_fn(keepalive))]
     keepalive: Option<Keepalive>,
@@ -189,6 +193,7 @@ impl Flags {
         set(&mut config.drain_timeout, self.drain_timeout);
         config.backlog = self.backlog.unwrap_or(config.backlog);
         config.max_conn = self.max_conn.unwrap_or(config.max_conn);
+        config.io = self.io.unwrap_or(config.io);
         config.keepalive = self.keepalive;
         config.unix_mode = self.unix_mode;
         config.report = self.report;
@@ -225,6 +230,14 @@ pub(crate) struct Limit(pub(crate) Option<Duration>);
 
 fn limit(text: &str) -> Result<Limit, String> {
     if text == "never" { Ok(Limit(None)) } else { duration(text).map(|time| Limit(Some(time))) }
+}
+
+fn io_name(text: &str) -> Result<Io, String> {
+    match text {
+        "auto" => Ok(Io::Auto),
+        "std" => Ok(Io::Std),
+        _ => Err(format!("{text:?} is no way to wait for sockets; use auto or std")),
+    }
 }
 
 fn keepalive(text: &str) -> Result<Keepalive, String> {
@@ -305,7 +318,7 @@ mod tests {
         let words = "--listen [::1]:1 --listen unix:/tmp/x --backend b:2 --backend 127.0.0.1:3 \
             --connect-timeout 1s --backlog 5 --max-conn 6 --tick 7ms --idle-timeout 8s \
             --half-close-timeout 9s --drain-timeout 10s --keepalive 11s,12s,13 --unix-mode 660 \
-            --report 14s";
+            --report 14s --io std";
         let words: Vec<&str> = words.split_whitespace().collect();
         let expected = Config {
             listen: vec!["[::1]:1".parse().expect("valid"), "unix:/tmp/x".parse().expect("valid")],
@@ -324,6 +337,7 @@ mod tests {
             }),
             report: Some(Duration::from_secs(14)),
             unix_mode: Some(0o660),
+            io: Io::Std,
             ..Config::default()
         };
         assert_eq!(config(&words), Ok(expected));
@@ -345,6 +359,7 @@ mod tests {
         check(&["--keepalive", "1s,2s,0"], "use 1 to 127");
         check(&["--keepalive", "1s,2s,3,4"], "too many parts");
         check(&["--keepalive", "1d"], "32767s");
+        check(&["--io", "poll"], "use auto or std");
         check(&["--unix-mode", "999"], "three octal digits");
         check(&["--unix-mode", "+77"], "three octal digits");
         check(&["--log-level", "loud"], "error, warn, info");

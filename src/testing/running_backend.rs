@@ -38,9 +38,13 @@ impl RunningBackend {
         if matches!(part, Part::Refuse) {
             return hold_closed_port(endpoint);
         }
-        let socket = Options { keepalive: None, buffers: Buffers::new(part.reads(), 16) };
+        let socket = Options {
+            keepalive: None,
+            buffers: Buffers::new(part.reads(), 16),
+            io: crate::Io::Auto,
+        };
         let options = Listening { socket, backlog: 1024, unix_mode: None, dual_stack: false };
-        let listener = net::Listener::bind(endpoint, &options)?;
+        let listener = net::Listener::bind(endpoint, &options, None)?;
         let endpoint = listener.endpoint().clone();
         let (stage, mut running) = Stage::open(part, endpoint);
         let serving = serve(listener, stage);

@@ -55,7 +55,7 @@ impl Clock {
             events: Arc::new(events),
             runtime,
             ids: ConnIds::default(),
-            options: Options { keepalive: None, buffers: Buffers::new(16, 1) },
+            options: Options { keepalive: None, buffers: Buffers::new(16, 1), io: crate::Io::Auto },
             detour: None,
             pool: None,
         })
