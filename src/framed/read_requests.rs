@@ -456,6 +456,10 @@ impl Reading {
         let Some(chunk) = asked.copy.clone() else { return Ok(()) };
         // Nothing is owed, so that it does not matter if that is not so any more.
         let has = self.has_trunk_for(&asked.request, true);
+        if self.pinned.is_some() && !has {
+            // What those before it have left there cannot be had elsewhere.
+            return Err(cut(PIN_LOST));
+        }
         let credit = self.lease_now(&asked.request, asked.number, true, has).await?;
         let credit = match credit {
             Ok(credit) => credit,
