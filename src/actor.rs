@@ -20,11 +20,12 @@ pub(crate) fn spawn<T: Send + 'static>(
     run: impl Future<Output = T> + Send + 'static,
 ) -> Running<T> {
     let (sender, exit) = async_channel::bounded(1);
+    let run = guard(name, conn, run);
     let task = runtime.spawn(
         name,
         conn,
         Box::pin(async move {
-            let exit = guard(name, conn, run).await;
+            let exit = run.await;
             // Full cannot be, for this is the only message; closed means that nobody waits for the exit.
             let _ = sender.try_send(exit);
         }),
@@ -89,22 +90,27 @@ pub(crate) async fn first<K: Copy, T>(
 pub(crate) struct Panicked;
 
 /// Runs a future so that a panic in it stays in it: logged once, and told to whoever waits.
-pub(crate) async fn guard<T>(
+pub(crate) fn guard<T>(
     name: &'static str,
     conn: Option<ConnId>,
     run: impl Future<Output = T>,
-) -> Result<T, Panicked> {
-    // The future is dropped after a panic, so nobody sees the state that the panic left half-changed.
-    AssertUnwindSafe(run).catch_unwind().await.map_err(|payload| {
-        let panic = words(&*payload);
-        match conn {
-            Some(conn) => {
-                log::error!(actor = name, conn = conn.number(), panic; "an actor panicked; its connection is aborted")
+) -> impl Future<Output = Result<T, Panicked>> {
+    // In a place of its own: a future that takes another has room for it twice, and there are several around each other.
+    let run = Box::pin(run);
+    // It is dropped after a panic, so nobody sees the state that the panic left half-changed.
+    let caught = AssertUnwindSafe(run).catch_unwind();
+    async move {
+        caught.await.map_err(|payload| {
+            let panic = words(&*payload);
+            match conn {
+                Some(conn) => {
+                    log::error!(actor = name, conn = conn.number(), panic; "an actor panicked; its connection is aborted")
+                }
+                None => log::error!(actor = name, panic; "an actor panicked"),
             }
-            None => log::error!(actor = name, panic; "an actor panicked"),
-        }
-        Panicked
-    })
+            Panicked
+        })
+    }
 }
 
 fn words(payload: &(dyn Any + Send)) -> &str {

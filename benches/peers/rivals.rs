@@ -123,7 +123,8 @@ impl Stage {
         let mut command = Command::new(env!("CARGO_BIN_EXE_trunkline"));
         command.arg("--listen").arg(format!("127.0.0.1:{port}"));
         command.arg("--backend").arg(format!("127.0.0.1:{backend}"));
-        command.args(["--log-level", "warn"]).args(flags);
+        // As the others have it.
+        command.args(["--connect-timeout", "5s", "--log-level", "warn"]).args(flags);
         command
     }
 
