@@ -1,5 +1,5 @@
 //! The table of endings (ARCHITECTURE.md), by the real binary over real sockets: each 500 times, with one thread and
-//! with two.
+//! with two, and however sockets are waited for.
 
 use crate::binary::{Binary, PATIENCE};
 use serde_json::Value;
@@ -15,12 +15,13 @@ struct Ends {
     backend: TcpStream,
 }
 
-/// Plays an ending 500 times with each number of threads; the access log must say `end` and `clean` each time.
+/// Plays an ending 500 times with each number of threads and each `--io`; the access log must say `end` and `clean` each time.
 fn check(end: &str, clean: bool, play: fn(Ends)) {
-    for threads in ["1", "2"] {
+    for (threads, io) in [("1", "auto"), ("2", "auto"), ("1", "std"), ("2", "std")] {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
         let place = listener.local_addr().expect("bound").to_string();
-        let flags = ["--backend", &place, "--threads", threads, "--connect-timeout", "10s"];
+        let flags =
+            ["--backend", &place, "--threads", threads, "--io", io, "--connect-timeout", "10s"];
         let mut binary = Binary::start(&flags);
         for run in 0..RUNS {
             let client = TcpStream::connect(binary.address()).expect("the proxy listens");
@@ -33,7 +34,11 @@ fn check(end: &str, clean: bool, play: fn(Ends)) {
             play(Ends { client, backend });
             let line = binary.closed();
             let said = (line["end"].as_str(), line["clean"].as_bool());
-            assert_eq!(said, (Some(end), Some(clean)), "run {run}, {threads} threads: {line}");
+            assert_eq!(
+                said,
+                (Some(end), Some(clean)),
+                "run {run}, {threads} threads, io {io}: {line}"
+            );
         }
         let stopped = binary.stop();
         assert!(stopped.status.success());

@@ -1,8 +1,8 @@
 //! The whole proxy between fake peers: over real sockets and in memory, with every behaviour on both sides.
 
 mod backends; // which one, and how it is reached
-mod callbacks;
-mod faults; // what an embedder is told, and in which order
+mod callbacks; // what an embedder is told, and in which order
+mod faults; // what goes wrong on purpose, on the way
 mod client_side; // each behaviour of a client
 mod backend_side; // each behaviour of a backend
 mod frames; // replies of a backend that go wrong
@@ -14,11 +14,12 @@ mod stop; // drain, abort, orders, deadlines
 
 use std::time::Instant;
 use trunkline::testing::{DEADLINE, Harness, HarnessBuilder};
-use trunkline::{ConnId, Phase};
+use trunkline::{ConnId, Io, Phase};
 
-/// A harness of each kind: what holds over sockets holds in memory.
-fn worlds() -> [HarnessBuilder; 2] {
-    [Harness::builder().over_sockets(), Harness::builder().in_memory()]
+/// A harness of each kind: what holds over sockets, however they are waited for, holds in memory.
+fn worlds() -> [HarnessBuilder; 3] {
+    let sockets = || Harness::builder().over_sockets();
+    [sockets(), sockets().with(|config| config.io = Io::Std), Harness::builder().in_memory()]
 }
 
 /// Waits until the one connection has come so far, and says which it is.

@@ -193,3 +193,60 @@ impl Source {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use futures_lite::future::{block_on, poll_fn};
+    use std::task::Waker;
+
+    fn is_ready(direction: &Direction) -> Option<usize> {
+        match direction.poll(&mut Context::from_waker(Waker::noop())) {
+            Poll::Ready(seen) => Some(seen),
+            Poll::Pending => None,
+        }
+    }
+
+    #[test]
+    fn a_change_that_comes_while_it_is_tried_is_not_lost() {
+        let direction = Direction::default();
+        assert_eq!(is_ready(&direction), None);
+        direction.change(false);
+        let seen = is_ready(&direction).expect("it has changed");
+        direction.change(false);
+        direction.spent(seen);
+        let seen = is_ready(&direction).expect("it has changed since");
+        direction.spent(seen);
+        assert_eq!(is_ready(&direction), None);
+    }
+
+    #[test]
+    fn behind_the_end_it_is_worth_trying_until_that_was_read() {
+        let direction = Direction::default();
+        direction.change(true);
+        let seen = is_ready(&direction).expect("it has changed");
+        // The last bytes, and there was room for more.
+        direction.drained(seen);
+        assert!(is_ready(&direction).is_some());
+    }
+
+    #[test]
+    fn a_socket_that_has_gone_is_forgotten_and_the_others_are_not() {
+        let edge = Arc::new(Edge::new().expect("there is an epoll"));
+        let pair = || socket2::Socket::pair(socket2::Domain::UNIX, socket2::Type::STREAM, None);
+        let (one, _peer) = pair().expect("there are sockets");
+        let (other, peer) = pair().expect("there are sockets");
+        let gone = Watched::new(&edge, one).expect("it can be watched");
+        let watched = Watched::new(&edge, other).expect("it can be watched");
+        drop(gone);
+        assert_eq!(edge.sources().len(), 1);
+        assert_eq!(peer.send(b"x").expect("it is connected"), 1);
+        let turning = Arc::clone(&edge).turn();
+        let reading = poll_fn(|cx| watched.read().poll(cx));
+        let seen = block_on(futures_lite::future::or(reading, async {
+            turning.await;
+            0
+        }));
+        assert_ne!(seen, 0);
+    }
+}
