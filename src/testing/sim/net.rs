@@ -38,7 +38,7 @@ pub(super) struct Lobby {
 }
 
 /// What a backend does with a socket that was accepted.
-pub(super) type Serve = Arc<dyn Fn(Arc<dyn Socket>) + Send + Sync>;
+pub(super) type Serve = Arc<dyn Fn(Arc<End>) + Send + Sync>;
 
 #[derive(Clone)]
 struct Backend {
@@ -203,7 +203,7 @@ fn charge(end: Arc<End>, fd: Fd) -> Arc<dyn Socket> {
 }
 
 /// One end of a connection.
-struct End {
+pub(super) struct End {
     world: World,
     wire: Arc<Mutex<Wire>>,
     me: usize,
@@ -266,6 +266,13 @@ impl Lane {
 }
 
 impl End {
+    /// Bytes that its peer has sent, and that it has not received.
+    pub(super) fn coming(&self) -> usize {
+        let state = lock(&self.wire);
+        let lane = &state.lanes[self.other()];
+        lane.flight.len() + lane.arrived.len()
+    }
+
     fn other(&self) -> usize {
         1 - self.me
     }

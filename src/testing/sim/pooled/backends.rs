@@ -6,9 +6,14 @@ use crate::framing::Binding;
 use crate::runtime::Runtime;
 use crate::socket::Socket;
 use crate::testing::sim::dialect::{self, Asked, Kind, RESET, Said, Verb};
+use crate::testing::sim::net::End;
 use crate::testing::sim::world::World;
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::time::Duration;
+
+/// What a backend says that was not asked; no reply, wherever it comes.
+pub(super) const BABBLE: &[u8] = b"is anybody there?\n";
 
 /// Serves one trunk.
 struct Backend<'a> {
@@ -35,7 +40,7 @@ struct Backend<'a> {
     closes: bool,
 }
 
-pub(super) async fn backend(world: &World, ledger: &Ledger, socket: Arc<dyn Socket>) {
+pub(super) async fn backend(world: &World, ledger: &Ledger, socket: Arc<End>) {
     let mut backend = Backend {
         world,
         ledger,
@@ -55,7 +60,7 @@ pub(super) async fn backend(world: &World, ledger: &Ledger, socket: Arc<dyn Sock
 }
 
 impl Backend<'_> {
-    async fn live(&mut self, socket: Arc<dyn Socket>) {
+    async fn live(&mut self, socket: Arc<End>) {
         let slow = self.world.chance(30);
         let (mut heard, mut fin) = (false, false);
         while !(heard && fin && self.talk.done()) {
@@ -65,6 +70,9 @@ impl Backend<'_> {
                     self.cuts_short();
                 }
                 return leave(self.world, socket, "backend", closes);
+            }
+            if self.wild && self.owes_nothing() && self.world.chance(3) {
+                return self.babbles(socket).await;
             }
             if slow && self.world.chance(4) {
                 let pause = self.world.while_up_to(DAWDLE);
@@ -93,6 +101,33 @@ impl Backend<'_> {
             }
         }
         socket.disarm();
+    }
+
+    /// It has said all that it was asked for, and may go on.
+    fn owes_nothing(&self) -> bool {
+        let rests = self.begun.is_none() && self.tunnel.is_none() && self.talk.heard.is_empty();
+        rests && self.talk.done() && !self.closes && self.retired.is_none()
+    }
+
+    /// Says what nobody asked for. Nobody is to have its trunk once that has arrived.
+    async fn babbles(&mut self, socket: Arc<End>) {
+        self.world.count("fault: backend says what nobody asked for");
+        self.talk.speech.extend_from_slice(BABBLE);
+        while !self.talk.done() {
+            self.talk.speak(self.world, &*socket, usize::MAX).await;
+        }
+        socket.delivered().await;
+        // Whoever has something to do has done it.
+        self.world.sleep(Duration::from_micros(1)).await;
+        if socket.coming() > 0 {
+            // Sent before.
+            return leave(self.world, socket, "backend", false);
+        }
+        while self.talk.listen(self.world, &*socket).await.is_none() {}
+        if !self.talk.heard.is_empty() {
+            let heard = String::from_utf8_lossy(&self.talk.heard).into_owned();
+            self.breaks(&format!("was sent {heard:?} after it had said what nobody asked for"));
+        }
     }
 
     /// It leaves, and whoever has no other sign of the end takes that for the end.

@@ -1,5 +1,6 @@
 //! Clients that speak the dialect, and what they hold the proxy to.
 
+use super::backends::BABBLE;
 use super::talk::Talk;
 use super::{LATE, Ledger, leave, meet};
 use crate::runtime::Runtime;
@@ -284,7 +285,7 @@ impl Client<'_> {
         // A client that has nothing on its way is let go when the proxy stops; its next request may cross that.
         let between = self.talk.heard.is_empty() && self.parts == 0;
         // Whatever comes of these, or nothing at all, may be all.
-        let raw = self.is_at(Verb::Watch) || self.is_at(Verb::Tunnel);
+        let raw = self.is_raw();
         let rest = self.talk.heard.starts_with(Kind::Rest.word().as_bytes());
         let ended = (raw && !super::all_behave(self.world))
             || (cut_short && (rest || self.tunnel.is_some()));
@@ -299,6 +300,11 @@ impl Client<'_> {
             self.talk.heard.len(),
             self.parts,
         ));
+    }
+
+    /// All that comes is its reply.
+    fn is_raw(&self) -> bool {
+        self.is_at(Verb::Watch) || self.is_at(Verb::Tunnel)
     }
 
     fn is_at(&self, verb: Verb) -> bool {
@@ -316,6 +322,10 @@ impl Client<'_> {
                     self.tunnel = Some(number + 1);
                 }
                 return;
+            }
+            if self.is_raw() && self.talk.heard.starts_with(BABBLE) {
+                // It has crossed the request, and nobody looks at what comes behind one.
+                self.talk.heard.drain(..BABBLE.len());
             }
             let found = match dialect::head(&self.talk.heard) {
                 Ok(None) => return,

@@ -4,8 +4,8 @@
 //! In every other run the peers speak lines, as they do where nothing is known of a protocol; in the rest they speak the
 //! dialect, which has all that a framing can say.
 //!
-//! No backend here says what nobody asked for: if such bytes are on their way when the next request is, nobody can tell
-//! them from its reply. (`tests/tunnel/pool.rs` has the case in which they can be told.)
+//! What a backend says unasked is never like a reply here: if such bytes are on their way when the next request is,
+//! nobody can tell them from its reply. (`tests/tunnel/pool.rs` has the case in which they can be told.)
 
 mod backends;
 mod clients;
@@ -139,7 +139,7 @@ pub(super) async fn own(world: World, ledger: Ledger, clients: usize) {
     world.count(if lines { "run: line" } else { "run: dialect" });
     for backend in &config.backends {
         let (inner, ledger) = (world.clone(), ledger.clone());
-        let serve = move |socket| {
+        let serve = move |socket: Arc<net::End>| {
             let (world, ledger) = (inner.clone(), ledger.clone());
             inner.start("backend", async move {
                 match lines {
