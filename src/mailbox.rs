@@ -10,14 +10,18 @@
 
 #[cfg(feature = "testing")]
 use crate::testing::waits::{self, Wait};
+use atomic_waker::AtomicWaker;
 use std::fmt;
+use std::future::poll_fn;
+use std::sync::Arc;
+use std::task::{Context, Poll};
 
 /// Makes a mailbox for at most `capacity` messages, and its first address.
 pub(crate) fn mailbox<M>(capacity: usize) -> (Address<M>, Mailbox<M>) {
     let (sender, receiver) = async_channel::bounded(capacity);
-    let id = Id::next();
-    let mailbox = Mailbox { receiver, high_water: 0, id };
-    (Address { sender, id }, mailbox)
+    let (id, owner) = (Id::next(), Owner::default());
+    let mailbox = Mailbox { receiver, owner: owner.clone(), high_water: 0, id };
+    (Address { sender, owner, id }, mailbox)
 }
 
 /// Tells mailboxes apart, for the words in which the simulator says who waits for whom. Nothing without `testing`.
@@ -50,12 +54,17 @@ macro_rules! noted {
 /// The sending end.
 pub(crate) struct Address<M> {
     sender: async_channel::Sender<M>,
+    // Behind the sender: the owner may have to hear that this was the last one.
+    owner: Owner,
     id: Id,
 }
 
 /// The receiving end.
 pub(crate) struct Mailbox<M> {
     receiver: async_channel::Receiver<M>,
+    /// Woken for each message. The channel can wake as well, and any number of receivers; that costs a lock and an
+    /// allocation for each wait, and a mailbox has one owner.
+    owner: Owner,
     high_water: usize,
     id: Id,
 }
@@ -63,7 +72,18 @@ pub(crate) struct Mailbox<M> {
 /// Knows where a mailbox is, and does not keep it open: for whoever may have to send, and must not be waited for.
 pub(crate) struct WeakAddress<M> {
     sender: async_channel::WeakSender<M>,
+    owner: Owner,
     id: Id,
+}
+
+/// The place of the one who waits for messages, woken when an address goes as well.
+#[derive(Clone, Default)]
+struct Owner(Arc<AtomicWaker>);
+
+impl Drop for Owner {
+    fn drop(&mut self) {
+        self.0.wake();
+    }
 }
 
 /// The owner of the mailbox has ended; what was to be sent is dropped.
@@ -85,13 +105,25 @@ impl<M> Address<M> {
 
     /// The same; what the owner cannot take any more comes back.
     pub(crate) async fn offer(&self, message: M) -> Result<(), M> {
-        noted!(Room, self.id, self.sender.send(message)).await.map_err(|error| error.into_inner())
+        use async_channel::TrySendError::{Closed, Full};
+        let left = match self.sender.try_send(message) {
+            Ok(()) => Ok(()),
+            Err(Closed(message)) => Err(message),
+            Err(Full(message)) => {
+                let waiting = noted!(Room, self.id, self.sender.send(message));
+                waiting.await.map_err(|error| error.into_inner())
+            }
+        };
+        self.owner.0.wake();
+        left
     }
 
     /// Leaves the message if there is room now.
     pub(crate) fn try_send(&self, message: M) -> Result<(), NotLeft> {
         use async_channel::TrySendError::{Closed, Full};
-        self.sender.try_send(message).map_err(|error| match error {
+        let left = self.sender.try_send(message);
+        self.owner.0.wake();
+        left.map_err(|error| match error {
             Full(_) => NotLeft::Full,
             Closed(_) => NotLeft::Gone,
         })
@@ -113,28 +145,50 @@ impl<M> Address<M> {
     /// Has nothing more left in the mailbox, by anybody; what waits there is still taken.
     pub(crate) fn close(&self) {
         self.sender.close();
+        self.owner.0.wake();
     }
 
     pub(crate) fn downgrade(&self) -> WeakAddress<M> {
-        WeakAddress { sender: self.sender.downgrade(), id: self.id }
+        WeakAddress { sender: self.sender.downgrade(), owner: self.owner.clone(), id: self.id }
     }
 }
 
 impl<M> WeakAddress<M> {
     /// An address, unless the owner of the mailbox has ended, or all its addresses are gone already.
     pub(crate) fn upgrade(&self) -> Option<Address<M>> {
-        self.sender.upgrade().map(|sender| Address { sender, id: self.id })
+        self.sender.upgrade().map(|sender| Address {
+            sender,
+            owner: self.owner.clone(),
+            id: self.id,
+        })
     }
 }
 
 impl<M> Mailbox<M> {
     /// The next message, or `None` once every address is gone and all messages were taken.
     pub(crate) async fn recv(&mut self) -> Option<M> {
-        let message = noted!(Message, self.id, self.receiver.recv()).await.ok()?;
+        let message = noted!(Message, self.id, poll_fn(|cx| self.poll_recv(cx))).await?;
         // A sender on another thread may have taken the place that has just become free: hence the bound.
         let waiting = (self.receiver.len() + 1).min(self.capacity());
         self.high_water = self.high_water.max(waiting);
         Some(message)
+    }
+
+    fn poll_recv(&self, cx: &mut Context<'_>) -> Poll<Option<M>> {
+        use async_channel::TryRecvError::{Closed, Empty};
+        let mut registered = false;
+        loop {
+            match self.receiver.try_recv() {
+                Ok(message) => return Poll::Ready(Some(message)),
+                Err(Closed) => return Poll::Ready(None),
+                Err(Empty) if registered => return Poll::Pending,
+                Err(Empty) => {
+                    // And once more, for what was left before that.
+                    self.owner.0.register(cx.waker());
+                    registered = true;
+                }
+            }
+        }
     }
 
     /// The next message if there is one now.
@@ -165,13 +219,13 @@ impl<M> Drop for Mailbox<M> {
 
 impl<M> Clone for Address<M> {
     fn clone(&self) -> Self {
-        Address { sender: self.sender.clone(), id: self.id }
+        Address { sender: self.sender.clone(), owner: self.owner.clone(), id: self.id }
     }
 }
 
 impl<M> Clone for WeakAddress<M> {
     fn clone(&self) -> Self {
-        WeakAddress { sender: self.sender.clone(), id: self.id }
+        WeakAddress { sender: self.sender.clone(), owner: self.owner.clone(), id: self.id }
     }
 }
 
@@ -235,6 +289,27 @@ mod tests {
             closed.await;
             assert_eq!(address.send(()).await, Err(Gone));
         });
+    }
+
+    #[test]
+    fn an_owner_on_another_thread_hears_of_each_message_and_of_the_end() {
+        let (address, mut mailbox) = mailbox(1);
+        let owner = std::thread::spawn(move || {
+            block_on(async {
+                let mut sum = 0;
+                while let Some(number) = mailbox.recv().await {
+                    sum += number;
+                }
+                sum
+            })
+        });
+        for number in 0..10_000 {
+            assert_eq!(block_on(address.send(number)), Ok(()));
+        }
+        let last = address.clone();
+        drop(address);
+        drop(last);
+        assert_eq!(owner.join().expect("it has not panicked"), 49_995_000);
     }
 
     #[test]

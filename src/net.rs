@@ -4,19 +4,23 @@
 //! system calls a message instead of one.
 
 #[cfg(target_os = "linux")]
-pub(crate) mod edge;
+mod edge;
 mod ready;
+#[cfg(target_os = "linux")]
+mod threads;
 
 #[cfg(target_os = "linux")]
 pub(crate) use edge::Edge;
 #[cfg(not(target_os = "linux"))]
 pub(crate) use ready::Edge;
+#[cfg(target_os = "linux")]
+pub(crate) use threads::Threads;
 
 use crate::config::Keepalive;
 use crate::runtime::{Listen, Listening, Options};
 use crate::socket::{Buffers, Chunk, Socket, advance};
 use crate::{Boxed, Endpoint};
-use async_io::{Async, Timer};
+use async_io::Timer;
 use ready::{Ready, Seen};
 use socket2::{Domain, SockAddr, SockRef, TcpKeepalive, Type};
 use std::collections::VecDeque;
@@ -252,7 +256,7 @@ fn unacknowledged(_: &socket2::Socket) -> usize {
 pub(crate) struct Listener {
     /// How its clients are watched.
     edge: Option<Arc<Edge>>,
-    io: Async<socket2::Socket>,
+    ready: Ready,
     endpoint: Endpoint,
     buffers: Buffers,
     file: Option<SocketFile>,
@@ -296,8 +300,8 @@ impl Listener {
         socket.listen(i32::try_from(options.backlog).unwrap_or(i32::MAX))?;
         let local = socket.local_addr()?;
         Ok(Listener {
+            ready: Ready::new(socket, edge.as_ref())?,
             edge,
-            io: Async::new_nonblocking(socket)?,
             endpoint: local.as_socket().map_or_else(|| endpoint.clone(), Endpoint::Ip),
             buffers: options.socket.buffers.clone(),
             file,
@@ -311,7 +315,12 @@ impl Listen for Listener {
     }
 
     fn try_accept(&self) -> io::Result<(Arc<dyn Socket>, Endpoint)> {
-        let (socket, peer) = self.io.get_ref().accept()?;
+        let seen = self.ready.before_read();
+        let (socket, peer) = self.ready.socket().accept().inspect_err(|error| {
+            if error.kind() == ErrorKind::WouldBlock {
+                self.ready.had_nothing(seen);
+            }
+        })?;
         socket.set_nonblocking(true)?;
         // A unix client has no address of its own: it is named by where it came in.
         let peer = peer.as_socket().map_or_else(|| self.endpoint.clone(), Endpoint::Ip);
@@ -319,7 +328,7 @@ impl Listen for Listener {
     }
 
     fn poll_waiting(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.io.poll_readable(cx)
+        self.ready.poll_readable(cx).map_ok(|_| ())
     }
 }
 
@@ -705,7 +714,7 @@ mod tests {
             let dialled =
                 Stream::dial(listener.endpoint(), &options, None).await.expect("it listens");
             poll_fn(|cx| listener.poll_waiting(cx)).await.expect("a client waits");
-            let (accepted, _) = listener.io.get_ref().accept().expect("a client waits");
+            let (accepted, _) = listener.ready.socket().accept().expect("a client waits");
             for socket in [dialled.socket(), &accepted] {
                 assert!(socket.tcp_nodelay().expect("a TCP socket"));
             }

@@ -10,7 +10,7 @@ use crate::listener::{self, Listener};
 use crate::mailbox::{Address, mailbox};
 use crate::pool::{self, Pool, PoolConfig, Pooling};
 use crate::reporter::{self, Reporter};
-use crate::runtime::{AsyncStd, Listen, Listening, Options, Runtime, timeout};
+use crate::runtime::{self, Listen, Listening, Options, Runtime, timeout};
 use crate::slots::Slots;
 use crate::socket::Buffers;
 use crate::tunnel::Detour;
@@ -24,7 +24,8 @@ pub struct Builder {
     config: Config,
     events: Arc<dyn Events>,
     connect: Option<Arc<dyn Connect>>,
-    runtime: Arc<dyn Runtime>,
+    /// The real one, unless a test has another.
+    runtime: Option<Arc<dyn Runtime>>,
     detour: Option<Arc<dyn Detour>>,
     dual_stack: bool,
     pool: Option<(Arc<dyn Framing>, PoolConfig)>,
@@ -66,7 +67,7 @@ impl Proxy {
             config: Config::default(),
             events: Arc::new(Silent),
             connect: None,
-            runtime: Arc::new(AsyncStd),
+            runtime: None,
             detour: None,
             dual_stack: false,
             pool: None,
@@ -260,7 +261,7 @@ impl Builder {
     /// Runs in another world than the real one: the harness's, in memory.
     #[cfg(any(test, feature = "testing"))]
     pub(crate) fn runtime(mut self, runtime: Arc<dyn Runtime>) -> Self {
-        self.runtime = runtime;
+        self.runtime = Some(runtime);
         self
     }
 
@@ -288,6 +289,7 @@ impl Builder {
         if let Some((framing, pool)) = &pool {
             pool.check(&**framing).map_err(Error::Config)?;
         }
+        let runtime = runtime.unwrap_or_else(|| runtime::real(config.io));
         let options = Options {
             keepalive: config.keepalive,
             buffers: Buffers::new(config.limits.chunk, config.limits.spare),

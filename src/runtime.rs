@@ -11,6 +11,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 #[cfg(target_os = "linux")]
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
@@ -132,27 +133,89 @@ impl Runtime for AsyncStd {
     }
 }
 
-/// The one epoll of all sockets of this process, if they are to have one: async-std's reactor is one for all, too.
+/// The same world, with threads and an epoll of our own for tasks and sockets.
 #[cfg(target_os = "linux")]
-fn edge(io: Io) -> Option<Arc<net::Edge>> {
-    static EDGE: OnceLock<Option<Arc<net::Edge>>> = OnceLock::new();
-    let start = || match net::Edge::new() {
-        Ok(edge) => {
-            let edge = Arc::new(edge);
-            drop(async_std::task::spawn(Arc::clone(&edge).turn()));
-            Some(edge)
-        }
+struct Own(Arc<net::Threads>);
+
+#[cfg(target_os = "linux")]
+impl Runtime for Own {
+    fn spawn(&self, _: &'static str, _: Option<ConnId>, task: Boxed<'static, ()>) -> Task {
+        Task::new(self.0.spawn(task))
+    }
+
+    fn now(&self) -> Instant {
+        AsyncStd.now()
+    }
+
+    fn sleep(&self, time: Duration) -> Boxed<'static, ()> {
+        AsyncStd.sleep(time)
+    }
+
+    fn random(&self) -> u32 {
+        AsyncStd.random()
+    }
+
+    fn resolve<'a>(&'a self, host: &'a str, port: u16) -> Boxed<'a, io::Result<Vec<SocketAddr>>> {
+        AsyncStd.resolve(host, port)
+    }
+
+    fn listen(&self, endpoint: &Endpoint, options: &Listening) -> io::Result<Box<dyn Listen>> {
+        AsyncStd.listen(endpoint, options)
+    }
+
+    fn dial<'a>(
+        &'a self,
+        endpoint: &'a Endpoint,
+        options: &'a Options,
+    ) -> Boxed<'a, io::Result<Arc<dyn Socket>>> {
+        AsyncStd.dial(endpoint, options)
+    }
+}
+
+/// The real world, with sockets that are waited for in this way.
+pub(crate) fn real(io: Io) -> Arc<dyn Runtime> {
+    #[cfg(target_os = "linux")]
+    if let Some(threads) = threads(io) {
+        return Arc::new(Own(threads));
+    }
+    let _ = io;
+    Arc::new(AsyncStd)
+}
+
+/// Our own threads, if sockets are waited for in this way. One set for all proxies of this process, as async-std's are.
+#[cfg(target_os = "linux")]
+fn threads(io: Io) -> Option<Arc<net::Threads>> {
+    static THREADS: OnceLock<Option<Arc<net::Threads>>> = OnceLock::new();
+    let start = || match net::Threads::start(COUNT.load(Relaxed)) {
+        Ok(threads) => Some(threads),
         Err(error) => {
-            log::warn!("there is no epoll for the sockets: {error}");
+            log::warn!("async-std's reactor has to do, for there is no epoll of our own: {error}");
             None
         }
     };
-    if io == Io::Std { None } else { EDGE.get_or_init(start).clone() }
+    if io == Io::Std { None } else { THREADS.get_or_init(start).clone() }
 }
 
-#[cfg(not(target_os = "linux"))]
-fn edge(_: Io) -> Option<Arc<net::Edge>> {
-    None
+/// Where a socket is to be watched.
+fn edge(io: Io) -> Option<Arc<net::Edge>> {
+    #[cfg(target_os = "linux")]
+    return threads(io).map(|threads| Arc::clone(threads.edge()));
+    #[cfg(not(target_os = "linux"))]
+    return None;
+}
+
+/// How many threads are asked for.
+static COUNT: AtomicUsize = AtomicUsize::new(1);
+
+#[cfg(target_os = "linux")]
+impl Running for async_executor::Task<()> {
+    fn cancel(self: Box<Self>) {
+        // Dropping the handle cancels.
+    }
+
+    fn detach(self: Box<Self>) {
+        (*self).detach();
+    }
 }
 
 impl Running for async_std::task::JoinHandle<()> {
@@ -193,12 +256,13 @@ impl Drop for Task {
 /// This is what `ASYNC_STD_THREAD_COUNT` does, without the environment: setting a variable is unsafe once a program
 /// has threads.
 pub fn set_threads(count: usize) {
+    COUNT.store(count, Relaxed);
     let config = async_global_executor::GlobalExecutorConfig::default()
         // By default a variable of the environment comes before what is set here; this one nobody sets.
         .with_env_var("TRUNKLINE_HAS_NO_SUCH_VARIABLE")
         .with_min_threads(count)
         .with_max_threads(count)
-        .with_thread_name_fn(|| "trunkline".to_string());
+        .with_thread_name_fn(|| "async-std".to_string());
     async_global_executor::init_with_config(config);
 }
 

@@ -5,6 +5,7 @@
 
 use crate::Boxed;
 use crate::credit::Credit;
+use concurrent_queue::ConcurrentQueue;
 use std::collections::VecDeque;
 use std::fmt;
 use std::future::{poll_fn, ready};
@@ -161,35 +162,32 @@ impl fmt::Debug for Chunk {
 impl Drop for Chunk {
     fn drop(&mut self) {
         if let Some(home) = self.home.take() {
-            // Full means that enough are kept already; the pool never closes while a chunk knows it.
-            let _ = home.0.give.try_send(std::mem::take(&mut self.buffer));
+            // Full means that enough are kept already; nobody closes it.
+            let _ = home.0.spare.push(std::mem::take(&mut self.buffer));
         }
     }
 }
 
 /// The pool of empty buffers of a proxy. A buffer is leased when bytes are ready and comes back when they are written.
 ///
-/// The free list is a channel, because a channel is what all workers' threads can use without a lock.
+/// The free list is a queue that all threads can use without a lock.
 #[derive(Clone)]
 pub(crate) struct Buffers(Arc<Pool>);
 
 struct Pool {
-    give: async_channel::Sender<Box<[u8]>>,
-    take: async_channel::Receiver<Box<[u8]>>,
+    spare: ConcurrentQueue<Box<[u8]>>,
     size: usize,
 }
 
 impl Buffers {
     /// Buffers of `size` bytes, of which at most `spare` are kept while nobody uses them.
     pub(crate) fn new(size: usize, spare: usize) -> Self {
-        let (give, take) = async_channel::bounded(spare.max(1));
-        Buffers(Arc::new(Pool { give, take, size }))
+        Buffers(Arc::new(Pool { spare: ConcurrentQueue::bounded(spare.max(1)), size }))
     }
 
     /// A chunk as long as the buffer; its bytes are whatever the last user left.
     pub(crate) fn lease(&self) -> Chunk {
-        let buffer =
-            self.0.take.try_recv().unwrap_or_else(|_| vec![0; self.0.size].into_boxed_slice());
+        let buffer = self.0.spare.pop().unwrap_or_else(|_| vec![0; self.0.size].into_boxed_slice());
         Chunk { start: 0, end: buffer.len(), buffer, home: Some(self.clone()), credit: None }
     }
 
@@ -201,7 +199,7 @@ impl Buffers {
 
     #[cfg(test)]
     pub(crate) fn spare(&self) -> usize {
-        self.0.take.len()
+        self.0.spare.len()
     }
 }
 

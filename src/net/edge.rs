@@ -1,43 +1,42 @@
-//! An epoll of our own for all sockets, nested in async-std's reactor.
+//! An epoll of our own for all sockets, in which the thread that carries their actors sleeps.
 //!
-//! The reactor asks the kernel anew for each wait of each socket: an epoll_ctl, and half a dozen other calls a turn. Here a
-//! socket is registered once, for both directions and for changes only (`EPOLLET`, epoll(7)); the epoll itself is one source
-//! of the reactor. One task asks it what has changed, wakes the readers and writers that it concerns, lets them run and asks
-//! again, and goes back to the reactor only when nothing has changed.
-//!
-//! ```text
-//!   reactor ──"something has changed"──> turn ──wakes──> client_reader, backend_writer, ...
-//!      ╰─ epoll of all else                ╰─ epoll of the sockets
-//! ```
+//! async-std's reactor asks the kernel anew for each wait of each socket: an epoll_ctl, and half a dozen other calls a turn.
+//! Here a socket is registered once, for both directions and for changes only (`EPOLLET`, epoll(7)); what a turn costs is
+//! the one call in which the thread sleeps (`threads.rs`).
 
-use async_io::Async;
 use atomic_waker::AtomicWaker;
-use futures_lite::future::yield_now;
-use rustix::event::Timespec;
 use rustix::event::epoll::{self, CreateFlags, EventData, EventFlags};
-use std::collections::HashMap;
+use rustix::event::{EventfdFlags, Timespec, eventfd};
+use slab::Slab;
 use std::io;
 use std::mem::MaybeUninit;
 use std::os::fd::OwnedFd;
-use std::sync::atomic::AtomicU64;
-use std::sync::atomic::{AtomicUsize, Ordering::Relaxed, Ordering::SeqCst};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Wake};
 
 /// Changes that are taken in at once.
 const EVENTS: usize = 256;
 
+/// What the alarm is known by; no socket is.
+const ALARM: u64 = u64::MAX;
+
 /// All sockets, and the epoll that watches them.
 pub(crate) struct Edge {
-    epoll: Async<OwnedFd>,
+    epoll: OwnedFd,
+    /// Written to, it ends a sleep.
+    alarm: OwnedFd,
+    /// The thread sleeps, or is about to.
+    asleep: AtomicBool,
+    /// It is not to.
+    called: AtomicBool,
     /// Locked for each socket that comes or goes, and once for all changes that are taken in together; never for a message.
-    sources: Mutex<HashMap<u64, Arc<Source>>>,
-    next: AtomicU64,
+    sources: Mutex<Slab<Arc<Source>>>,
 }
 
 /// What is known of a socket.
 #[derive(Default)]
-struct Source {
+pub(super) struct Source {
     read: Direction,
     write: Direction,
 }
@@ -96,20 +95,19 @@ impl Direction {
 /// A socket that is watched, until this is dropped.
 pub(super) struct Watched {
     edge: Arc<Edge>,
-    id: u64,
+    place: usize,
     source: Arc<Source>,
     pub(super) socket: socket2::Socket,
 }
 
 impl Watched {
     pub(super) fn new(edge: &Arc<Edge>, socket: socket2::Socket) -> io::Result<Watched> {
-        let id = edge.next.fetch_add(1, Relaxed);
         let source = Arc::<Source>::default();
-        edge.sources().insert(id, Arc::clone(&source));
+        let place = edge.sources().insert(Arc::clone(&source));
         // From here on it is taken out again when it is dropped.
-        let watched = Watched { edge: Arc::clone(edge), id, source, socket };
+        let watched = Watched { edge: Arc::clone(edge), place, source, socket };
         let flags = EventFlags::IN | EventFlags::OUT | EventFlags::RDHUP | EventFlags::ET;
-        epoll::add(edge.epoll.get_ref(), &watched.socket, EventData::new_u64(id), flags)?;
+        epoll::add(&edge.epoll, &watched.socket, EventData::new_u64(place as u64), flags)?;
         Ok(watched)
     }
 
@@ -125,7 +123,7 @@ impl Watched {
 impl Drop for Watched {
     fn drop(&mut self) {
         // The kernel forgets it when the socket is closed.
-        self.edge.sources().remove(&self.id);
+        self.edge.sources().remove(self.place);
     }
 }
 
@@ -133,50 +131,68 @@ impl Edge {
     /// # Errors
     /// What the system says.
     pub(crate) fn new() -> io::Result<Edge> {
-        let epoll = Async::new(epoll::create(CreateFlags::CLOEXEC)?)?;
-        Ok(Edge { epoll, sources: Mutex::default(), next: AtomicU64::new(1) })
+        let epoll = epoll::create(CreateFlags::CLOEXEC)?;
+        let alarm = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
+        // A change for each write, so that nobody has to read it.
+        epoll::add(&epoll, &alarm, EventData::new_u64(ALARM), EventFlags::IN | EventFlags::ET)?;
+        Ok(Edge {
+            epoll,
+            alarm,
+            asleep: AtomicBool::new(false),
+            called: AtomicBool::new(false),
+            sources: Mutex::default(),
+        })
     }
 
-    fn sources(&self) -> std::sync::MutexGuard<'_, HashMap<u64, Arc<Source>>> {
+    fn sources(&self) -> std::sync::MutexGuard<'_, Slab<Arc<Source>>> {
         // Whoever has panicked has left it as it was.
         self.sources.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Tells readers and writers what has changed, for as long as the process runs.
-    pub(crate) async fn turn(self: Arc<Self>) {
-        let mut changed = Vec::with_capacity(EVENTS);
-        loop {
-            self.take_in(&mut changed);
-            if changed.is_empty() {
-                if let Err(error) = self.epoll.readable().await {
-                    log::error!("the sockets cannot be watched any more: {error}");
-                    return;
-                }
-                continue;
-            }
-            for (flags, source) in changed.drain(..) {
-                source.change(flags);
-            }
-            yield_now().await;
-        }
+    /// Takes back what calls there were: what they were for is about to be looked at.
+    pub(super) fn hear(&self) {
+        self.called.store(false, SeqCst);
     }
 
-    fn take_in(&self, changed: &mut Vec<(EventFlags, Arc<Source>)>) {
-        let mut events = [MaybeUninit::uninit(); EVENTS];
+    /// Sleeps until something changes, or somebody calls; not at all if somebody has called since [`Edge::hear`]. Then
+    /// tells readers and writers what has changed.
+    pub(super) fn sleep(&self, changed: &mut Vec<(EventFlags, Arc<Source>)>) {
+        // Whoever calls from here on sees it; whoever has called before is seen.
+        self.asleep.store(true, SeqCst);
         let now = Timespec { tv_sec: 0, tv_nsec: 0 };
+        let limit = self.called.load(SeqCst).then_some(&now);
+        let mut events = [MaybeUninit::uninit(); EVENTS];
+        let woken = epoll::wait(&self.epoll, &mut events, limit);
+        self.asleep.store(false, SeqCst);
         // It fails only for what is no epoll, or for a signal.
-        let Ok((events, _)) = epoll::wait(self.epoll.get_ref(), &mut events, Some(&now)) else {
-            return;
-        };
-        if events.is_empty() {
-            return;
-        }
-        let sources = self.sources();
-        for event in events {
-            // Gone: it was dropped meanwhile.
-            if let Some(source) = sources.get(&event.data.u64()) {
-                changed.push((event.flags, Arc::clone(source)));
+        let Ok((events, _)) = woken else { return };
+        {
+            let sources = self.sources();
+            for event in events {
+                // Gone: it was dropped meanwhile, or is the alarm. Whoever has its place now tries in vain, once.
+                let place = usize::try_from(event.data.u64()).unwrap_or(usize::MAX);
+                if let Some(source) = sources.get(place) {
+                    changed.push((event.flags, Arc::clone(source)));
+                }
             }
+        }
+        for (flags, source) in changed.drain(..) {
+            source.change(flags);
+        }
+    }
+}
+
+/// A call to the thread that sleeps here.
+impl Wake for Edge {
+    fn wake(self: Arc<Self>) {
+        self.wake_by_ref();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        self.called.store(true, SeqCst);
+        if self.asleep.swap(false, SeqCst) {
+            // Full: so many calls are on their way that one is heard.
+            let _ = rustix::io::write(&self.alarm, &1_u64.to_ne_bytes());
         }
     }
 }
@@ -241,12 +257,25 @@ mod tests {
         drop(gone);
         assert_eq!(edge.sources().len(), 1);
         assert_eq!(peer.send(b"x").expect("it is connected"), 1);
-        let turning = Arc::clone(&edge).turn();
-        let reading = poll_fn(|cx| watched.read().poll(cx));
-        let seen = block_on(futures_lite::future::or(reading, async {
-            turning.await;
-            0
-        }));
+        edge.sleep(&mut Vec::new());
+        let seen = block_on(poll_fn(|cx| watched.read().poll(cx)));
         assert_ne!(seen, 0);
+    }
+
+    #[test]
+    fn a_call_ends_the_sleep_or_keeps_it_from_beginning() {
+        let edge = Arc::new(Edge::new().expect("there is an epoll"));
+        let mut changed = Vec::new();
+        edge.hear();
+        edge.wake_by_ref();
+        edge.sleep(&mut changed);
+        edge.hear();
+        let sleeper = Arc::clone(&edge);
+        let sleeping = std::thread::spawn(move || sleeper.sleep(&mut Vec::new()));
+        while !edge.asleep.load(SeqCst) {
+            std::thread::yield_now();
+        }
+        edge.wake_by_ref();
+        sleeping.join().expect("it has not panicked");
     }
 }

@@ -67,6 +67,15 @@ impl Ready {
         }
     }
 
+    /// Before a read is tried without waiting.
+    pub(super) fn before_read(&self) -> Seen {
+        match self {
+            Ready::Reactor { .. } => Seen(0),
+            #[cfg(target_os = "linux")]
+            Ready::Edge(watched) => Seen(watched.read().seen()),
+        }
+    }
+
     /// A read got something; `filled` if there was room for no more.
     pub(super) fn was_read(&self, seen: Seen, filled: bool) {
         match self {

@@ -46,10 +46,11 @@ pub use registry::{Changes, New, Proxied, Refused};
 pub use toxic::{Fault, Toxic};
 
 use crate::Endpoint;
+use crate::Io;
 use crate::actor::{self, Running};
 use crate::mailbox::Address;
 use crate::proxy::ask;
-use crate::runtime::{AsyncStd, Runtime};
+use crate::runtime::{self, Runtime};
 use crate::tunnel::Detour;
 use registry::{Message, Order, Registry};
 use std::net::SocketAddr;
@@ -64,7 +65,7 @@ pub struct Faults {
 impl Faults {
     /// No proxies yet. The same seed means the same draws.
     pub fn start(seed: u64) -> Faults {
-        Faults::start_in(seed, Arc::new(AsyncStd))
+        Faults::start_in(seed, runtime::real(Io::Auto))
     }
 
     pub(crate) fn start_in(seed: u64, runtime: Arc<dyn Runtime>) -> Faults {

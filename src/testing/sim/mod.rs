@@ -212,8 +212,9 @@ async fn own(world: World, book: Book, config: Config, clients: usize, holders: 
     world.lobby(|lobby| lobby.fd_limit = fds);
     for backend in &config.backends {
         let (world_of_it, book) = (world.clone(), book.clone());
-        let serve =
-            move |socket: Arc<net::End>| peers::backend(&world_of_it, &book, world_of_it.current(), socket);
+        let serve = move |socket: Arc<net::End>| {
+            peers::backend(&world_of_it, &book, world_of_it.current(), socket)
+        };
         world.lobby(|lobby| lobby.add_backend(backend, Arc::new(serve)));
     }
     let runtime: Arc<dyn Runtime> = Arc::new(world.clone());

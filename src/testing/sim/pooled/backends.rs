@@ -28,6 +28,8 @@ struct Backend<'a> {
     pinned: Option<u8>,
     /// Requests whose replies are not all said, and where those end.
     owing: VecDeque<(Asked, usize)>,
+    /// Whose request was the last to begin.
+    latest: Option<u8>,
     /// The request whose head has come.
     begun: Option<Asked>,
     /// It was answered before it had come.
@@ -50,6 +52,7 @@ pub(super) async fn backend(world: &World, ledger: &Ledger, socket: Arc<End>) {
         value: None,
         pinned: None,
         owing: VecDeque::new(),
+        latest: None,
         begun: None,
         early: false,
         tunnel: None,
@@ -123,10 +126,13 @@ impl Backend<'_> {
             // Sent before.
             return leave(self.world, socket, "backend", false);
         }
-        while self.talk.listen(self.world, &*socket).await.is_none() {}
-        if !self.talk.heard.is_empty() {
-            let heard = String::from_utf8_lossy(&self.talk.heard).into_owned();
-            self.breaks(&format!("was sent {heard:?} after it had said what nobody asked for"));
+        while self.talk.listen(self.world, &*socket).await.is_none() {
+            let Some(asked) = self.next_head() else { continue };
+            // Whoever takes his replies slowly, and has the trunk, has nobody who reads on.
+            if asked != RESET && self.latest != Some(asked.client) {
+                self.breaks(&format!("was sent {asked:?} after it had said what nobody asked for"));
+            }
+            return leave(self.world, socket, "backend", false);
         }
     }
 
@@ -231,6 +237,7 @@ impl Backend<'_> {
     /// The head of a request has come: may it?
     fn begins(&mut self, asked: Asked) {
         self.begun = Some(asked);
+        self.latest = Some(asked.client);
         if asked == RESET {
             return;
         }
