@@ -17,6 +17,8 @@ pub enum Error {
         /// What the system said.
         source: io::Error,
     },
+    /// A socket that was handed over to be accepted on, and cannot be.
+    Inherited(io::Error),
 }
 
 impl fmt::Display for Error {
@@ -26,6 +28,9 @@ impl fmt::Display for Error {
             Error::Listen { endpoint, source } => {
                 write!(f, "cannot listen on {endpoint}: {}", show_error(source))
             }
+            Error::Inherited(error) => {
+                write!(f, "cannot accept on an inherited socket: {}", show_error(error))
+            }
         }
     }
 }
@@ -34,7 +39,7 @@ impl std::error::Error for Error {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
             Error::Config(_) => None,
-            Error::Listen { source, .. } => Some(source),
+            Error::Listen { source, .. } | Error::Inherited(source) => Some(source),
         }
     }
 }

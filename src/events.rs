@@ -284,9 +284,8 @@ pub(crate) fn millis(time: Duration) -> String {
 }
 
 impl Report {
-    /// Adds what another run of the same proxy has done.
-    #[cfg(feature = "testing")]
-    pub(crate) fn add(&mut self, other: &Report) {
+    /// Adds what another proxy does and has done; of the marks, the higher one stands.
+    pub fn add(&mut self, other: &Report) {
         self.open += other.open;
         self.accepted += other.accepted;
         self.clean += other.clean;
@@ -301,7 +300,8 @@ impl Report {
         higher(&mut self.client_writer_high_water, other.client_writer_high_water);
     }
 
-    pub(crate) fn log(&self, every: Duration) {
+    /// Writes it to the log, as a proxy does that reports so often.
+    pub fn log(&self, every: Duration) {
         log::info!(
             actor = "reporter",
             every = show_duration(every).as_str(),

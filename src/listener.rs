@@ -16,6 +16,7 @@ use crate::slots::{Slot, Slots};
 use crate::socket::Socket;
 use crate::units::show_error;
 use crate::{Endpoint, actor, directory};
+use futures_lite::future::yield_now;
 use std::convert::Infallible;
 use std::future::poll_fn;
 use std::io::{self, ErrorKind};
@@ -53,6 +54,8 @@ impl Listener {
                     if !self.open(socket, client, slot).await {
                         break;
                     }
+                    // The client's first bytes may have come with it; and another process that accepts here has its turn.
+                    yield_now().await;
                 }
                 Err(error) if error.kind() == ErrorKind::WouldBlock => {
                     // Another listener may need the slot meanwhile.

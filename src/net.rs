@@ -28,6 +28,7 @@ use std::fs;
 use std::future::poll_fn;
 use std::io::{self, ErrorKind, IoSlice, Read};
 use std::net::Shutdown;
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -298,14 +299,42 @@ impl Listener {
             }
         };
         socket.listen(i32::try_from(options.backlog).unwrap_or(i32::MAX))?;
+        Listener::of(socket, options, edge, file)
+    }
+
+    /// Accepts on a socket that listens already, for another process made it; the file of a unix socket stays with that.
+    ///
+    /// # Errors
+    /// If it is no socket, or does not listen.
+    pub(crate) fn adopt(
+        socket: OwnedFd,
+        options: &Listening,
+        edge: Option<Arc<Edge>>,
+    ) -> io::Result<Listener> {
+        let socket = socket2::Socket::from(socket);
+        if !socket.is_listener()? {
+            let text = "it does not listen";
+            return Err(io::Error::new(ErrorKind::InvalidInput, text));
+        }
+        socket.set_nonblocking(true)?;
+        Listener::of(socket, options, edge, None)
+    }
+
+    fn of(
+        socket: socket2::Socket,
+        options: &Listening,
+        edge: Option<Arc<Edge>>,
+        file: Option<SocketFile>,
+    ) -> io::Result<Listener> {
         let local = socket.local_addr()?;
-        Ok(Listener {
-            ready: Ready::new(socket, edge.as_ref())?,
-            edge,
-            endpoint: local.as_socket().map_or_else(|| endpoint.clone(), Endpoint::Ip),
-            buffers: options.socket.buffers.clone(),
-            file,
-        })
+        let endpoint = match (local.as_socket(), local.as_pathname()) {
+            (Some(address), _) => Endpoint::Ip(address),
+            (None, Some(path)) => Endpoint::Unix(path.to_path_buf()),
+            (None, None) => return Err(io::Error::other("it listens at no address")),
+        };
+        let ready = Ready::new(socket, edge.as_ref())?;
+        let buffers = options.socket.buffers.clone();
+        Ok(Listener { ready, edge, endpoint, buffers, file })
     }
 }
 
@@ -325,6 +354,10 @@ impl Listen for Listener {
         // A unix client has no address of its own: it is named by where it came in.
         let peer = peer.as_socket().map_or_else(|| self.endpoint.clone(), Endpoint::Ip);
         Ok((Arc::new(Stream::new(socket, self.buffers.clone(), self.edge.as_ref())?), peer))
+    }
+
+    fn share(&self) -> io::Result<OwnedFd> {
+        Ok(self.ready.socket().try_clone()?.into())
     }
 
     fn poll_waiting(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

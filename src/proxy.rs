@@ -17,6 +17,7 @@ use crate::tunnel::Detour;
 use crate::{By, Config, ConnId, Connect, Endpoint, Error, Events, Listed, Report};
 use async_channel::Sender;
 use std::io;
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 /// A proxy that is being set up. Made by [`Proxy::builder`].
@@ -28,6 +29,7 @@ pub struct Builder {
     runtime: Option<Arc<dyn Runtime>>,
     detour: Option<Arc<dyn Detour>>,
     dual_stack: bool,
+    inherited: Vec<OwnedFd>,
     pool: Option<(Arc<dyn Framing>, PoolConfig)>,
 }
 
@@ -70,6 +72,7 @@ impl Proxy {
             runtime: None,
             detour: None,
             dual_stack: false,
+            inherited: Vec::new(),
             pool: None,
         }
     }
@@ -77,6 +80,15 @@ impl Proxy {
     /// Where it listens, with the ports that the system chose for port 0.
     pub fn endpoints(&self) -> &[Endpoint] {
         &self.endpoints
+    }
+
+    /// The sockets on which it listens, for another process to accept on ([`Builder::inherit`]): no client is refused while
+    /// any process has them.
+    ///
+    /// # Errors
+    /// What the system says: no file descriptor is left, above all.
+    pub fn sockets(&self) -> io::Result<Vec<OwnedFd>> {
+        self.listening.iter().map(|socket| socket.share()).collect()
     }
 
     /// For looking in while [`run`](Proxy::run) has the proxy.
@@ -279,12 +291,21 @@ impl Builder {
         self
     }
 
+    /// Accepts on these sockets, which listen already, instead of listening where [`Config::listen`] says: they come from
+    /// [`Proxy::sockets`] of another process, or from a service manager.
+    pub fn inherit(mut self, sockets: impl IntoIterator<Item = OwnedFd>) -> Self {
+        self.inherited.extend(sockets);
+        self
+    }
+
     /// Checks the settings and listens. From here on the kernel accepts clients; they are served by [`Proxy::run`].
     ///
     /// # Errors
-    /// [`Error::Config`] for settings that make no sense, [`Error::Listen`] for an address that cannot be had.
+    /// [`Error::Config`] for settings that make no sense, [`Error::Listen`] for an address that cannot be had,
+    /// [`Error::Inherited`] for an inherited socket that does not listen.
     pub async fn bind(self) -> Result<Proxy, Error> {
-        let Builder { config, events, connect, runtime, detour, dual_stack, pool } = self;
+        let Builder { config, events, connect, runtime, detour, dual_stack, inherited, pool } =
+            self;
         config.check().map_err(Error::Config)?;
         if let Some((framing, pool)) = &pool {
             pool.check(&**framing).map_err(Error::Config)?;
@@ -311,10 +332,18 @@ impl Builder {
             detour,
             pool,
         });
-        let mut listening = Vec::new();
-        for endpoint in &route.config.listen {
+        let options = Listening {
+            socket: route.options.clone(),
+            backlog: route.config.backlog,
+            unix_mode: route.config.unix_mode,
+            dual_stack,
+        };
+        let adopt = |socket| route.runtime.adopt(socket, &options).map_err(Error::Inherited);
+        let adopted = !inherited.is_empty();
+        let mut listening: Vec<_> = inherited.into_iter().map(adopt).collect::<Result<_, _>>()?;
+        for endpoint in route.config.listen.iter().filter(|_| !adopted) {
             listening.extend(
-                listen(endpoint, &route, dual_stack)
+                listen(endpoint, &route, &options)
                     .await
                     .map_err(|source| Error::Listen { endpoint: endpoint.clone(), source })?,
             );
@@ -343,14 +372,8 @@ impl Builder {
 async fn listen(
     endpoint: &Endpoint,
     route: &Route,
-    dual_stack: bool,
+    options: &Listening,
 ) -> io::Result<Vec<Box<dyn Listen>>> {
-    let options = Listening {
-        socket: route.options.clone(),
-        backlog: route.config.backlog,
-        unix_mode: route.config.unix_mode,
-        dual_stack,
-    };
     let places = match endpoint {
         Endpoint::Name { host, port } => {
             let found = route.runtime.resolve(host, *port).await?;
@@ -358,7 +381,7 @@ async fn listen(
         }
         place => vec![place.clone()],
     };
-    places.iter().map(|place| route.runtime.listen(place, &options)).collect()
+    places.iter().map(|place| route.runtime.listen(place, options)).collect()
 }
 
 #[cfg(test)]

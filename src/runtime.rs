@@ -8,6 +8,7 @@ use crate::socket::{Buffers, Socket};
 use crate::{Boxed, ConnId, Endpoint};
 use std::io;
 use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 #[cfg(target_os = "linux")]
 use std::sync::OnceLock;
@@ -34,6 +35,11 @@ pub(crate) trait Runtime: Send + Sync + 'static {
 
     /// Listens on an address or a path, not on a name.
     fn listen(&self, endpoint: &Endpoint, options: &Listening) -> io::Result<Box<dyn Listen>>;
+
+    /// Accepts on a socket that listens already.
+    fn adopt(&self, _: OwnedFd, _: &Listening) -> io::Result<Box<dyn Listen>> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
 
     /// Connects to an address or a path, not to a name.
     fn dial<'a>(
@@ -62,6 +68,11 @@ pub(crate) trait Listen: Send + Sync + 'static {
 
     /// Takes a client that waits, and says where it comes from; `WouldBlock` if none waits.
     fn try_accept(&self) -> io::Result<(Arc<dyn Socket>, Endpoint)>;
+
+    /// The same socket, for another process to accept on.
+    fn share(&self) -> io::Result<OwnedFd> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
 
     /// Ready when a client may be waiting.
     fn poll_waiting(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>>;
@@ -121,6 +132,10 @@ impl Runtime for AsyncStd {
         Ok(Box::new(net::Listener::bind(endpoint, options, edge(options.socket.io))?))
     }
 
+    fn adopt(&self, socket: OwnedFd, options: &Listening) -> io::Result<Box<dyn Listen>> {
+        Ok(Box::new(net::Listener::adopt(socket, options, edge(options.socket.io))?))
+    }
+
     fn dial<'a>(
         &'a self,
         endpoint: &'a Endpoint,
@@ -161,6 +176,10 @@ impl Runtime for Own {
 
     fn listen(&self, endpoint: &Endpoint, options: &Listening) -> io::Result<Box<dyn Listen>> {
         AsyncStd.listen(endpoint, options)
+    }
+
+    fn adopt(&self, socket: OwnedFd, options: &Listening) -> io::Result<Box<dyn Listen>> {
+        AsyncStd.adopt(socket, options)
     }
 
     fn dial<'a>(

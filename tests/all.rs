@@ -7,6 +7,7 @@ mod tunnel; // the whole proxy through the harness, every behaviour on both side
 mod endings; // every way in which a connection ends, 500 times each
 mod bulk; // many bytes, and the memory that they do not take
 mod limits; // more clients than there is room for
+mod workers; // several processes, killed and stopped
 mod peers; // what the bench makes of its figures
 
 mod binary;

@@ -181,6 +181,15 @@ impl Drop for Binary {
     }
 }
 
+/// Waits until it is so: of what other processes do there is no event.
+pub(crate) fn eventually(what: &str, mut is_so: impl FnMut() -> bool) {
+    let deadline = Instant::now() + PATIENCE;
+    while !is_so() {
+        assert!(Instant::now() < deadline, "not in time: {what}");
+        std::thread::yield_now();
+    }
+}
+
 /// Runs the binary to its end, which must come by itself.
 pub(crate) fn run(flags: &[&str]) -> Output {
     let mut command = Command::new(PROGRAM);

@@ -1,6 +1,6 @@
 //! The binary as its user meets it: flags, exit codes, log, signals.
 
-use crate::binary::{Binary, PATIENCE, PROGRAM, run};
+use crate::binary::{Binary, PATIENCE, PROGRAM, eventually, run};
 use crate::folder::Folder;
 use rustix::process::Signal;
 use std::io::{Read, Write};
@@ -270,17 +270,11 @@ fn the_log_file_is_reopened_on_sighup() {
     assert!(text.ends_with("all_clean=2 all_aborted=0\n"), "{text}");
 }
 
-/// Waits until a file has a text in it: another process writes it, and there is no event for that.
+/// Waits until a file has a text in it.
 fn wait_for_text(path: &str, text: &str) {
-    let deadline = std::time::Instant::now() + PATIENCE;
-    loop {
-        let have = std::fs::read_to_string(path).unwrap_or_default();
-        if have.contains(text) {
-            return;
-        }
-        assert!(std::time::Instant::now() < deadline, "{text:?} did not appear in {path}: {have}");
-        std::thread::yield_now();
-    }
+    eventually(&format!("{text:?} in {path}"), || {
+        std::fs::read_to_string(path).unwrap_or_default().contains(text)
+    });
 }
 
 #[test]

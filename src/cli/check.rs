@@ -46,6 +46,7 @@ fn report(flags: &Flags, config: &Config, pool: Option<(&str, &PoolConfig)>, fds
     }
     let off = || "off".to_string();
     line("connect-timeout", show_duration(config.connect_timeout));
+    line("workers", flags.workers.to_string());
     line("threads", flags.threads.to_string());
     line("io", config.io.to_string());
     line("backlog", config.backlog.to_string());
@@ -74,6 +75,9 @@ fn report(flags: &Flags, config: &Config, pool: Option<(&str, &PoolConfig)>, fds
     if let Some((_, pool)) = pool.filter(|(_, pool)| pool.shared > 0) {
         let most = show_size(pool.reply_buffer);
         line("", format!("and up to {most} of replies for each client that takes them slowly"));
+    }
+    if flags.workers > 1 {
+        line("", format!("for each of {} workers", flags.workers));
     }
     let needed = fd_limit::needed(config.max_conn);
     line("open files", format!("{needed} needed, {fds} allowed"));

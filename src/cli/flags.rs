@@ -113,8 +113,16 @@ pub(crate) struct Flags {
     connect_timeout: Option<Duration>,
 
     /// threads that carry connections (default 1; more are slower unless one is not enough)
-    #[argh(option, arg_name = "N", from_str_fn(threads), default = "1")]
+    #[argh(option, arg_name = "N", from_str_fn(carriers), default = "1")]
     pub(crate) threads: usize,
+
+    /// processes of one thread each that share the listening sockets; what is set above and below holds for each (default 1: this process alone)
+    #[argh(option, arg_name = "N", from_str_fn(carriers), default = "1")]
+    pub(crate) workers: usize,
+
+    /// which of them this is
+    #[argh(option, arg_name = "N", from_str_fn(whole), hidden_help)]
+    pub(crate) worker: Option<usize>,
 
     /// clients that the kernel keeps waiting for accept (default 128)
     #[argh(option, arg_name = "N", from_str_fn(whole))]
@@ -213,12 +221,12 @@ pub(crate) fn whole<T: std::str::FromStr>(text: &str) -> Result<T, String> {
         .map_err(|_| format!("{text:?} is not a whole number in range; write for example 128"))
 }
 
-pub(crate) fn threads(text: &str) -> Result<usize, String> {
+pub(crate) fn carriers(text: &str) -> Result<usize, String> {
     match whole(text)? {
-        0 => Err("0 threads would carry nothing; use 1 or more".into()),
-        // Each is a thread with a stack; a number like this is a slip, not a wish.
+        0 => Err("0 would carry nothing; use 1 or more".into()),
+        // Each has a stack; a number like this is a slip, not a wish.
         count if count > 1024 => {
-            Err(format!("{count} threads are more than any machine needs; use at most 1024"))
+            Err(format!("{count} are more than any machine needs; use at most 1024"))
         }
         count => Ok(count),
     }

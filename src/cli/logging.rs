@@ -62,6 +62,7 @@ pub(crate) fn start(
     level: LevelFilter,
     format: Format,
     file: Option<PathBuf>,
+    worker: Option<usize>,
 ) -> Result<Log, Failure> {
     let failed = |error: io::Error| {
         Failure::Runtime(format!("cannot start the log: {}", show_error(&error)))
@@ -86,6 +87,7 @@ pub(crate) fn start(
         place,
         format,
         colour,
+        worker,
         reopen: Arc::clone(&reopen),
         lost: 0,
         stuck: false,
@@ -107,6 +109,11 @@ impl Log {
             let _ = io::stdout().write_all(b"\n").and_then(|()| io::stdout().flush());
         }
         self.is_file
+    }
+
+    /// Where the lines go in the end, for a process that is to write there as well.
+    pub(crate) fn stdout(&self) -> io::Result<OwnedFd> {
+        self.stdout.try_clone()
     }
 
     /// Writes what is left.
@@ -139,6 +146,8 @@ struct LogWriter {
     place: Place,
     format: Format,
     colour: bool,
+    /// Which of several processes writes here.
+    worker: Option<usize>,
     reopen: Arc<AtomicBool>,
     /// Lines that could not be written since the last one that could.
     lost: u64,
@@ -263,7 +272,14 @@ impl LogWriter {
             // The reactor and the executor log their inner life at trace and debug.
             return false;
         }
+        if let Some(worker) = self.worker {
+            fields.insert("worker".into(), worker.into());
+        }
         match self.format {
+            Format::Json if self.worker.is_some() => {
+                text.extend_from_slice(Value::Object(fields).to_string().as_bytes());
+                text.push(b'\n');
+            }
             Format::Json => text.extend_from_slice(line),
             Format::Pretty => pretty(level, &mut fields, self.colour, text),
         }
@@ -330,13 +346,14 @@ fn complain(text: &str) {
 mod tests {
     use super::*;
 
-    fn render(format: Format, line: &str) -> String {
+    fn render(format: Format, worker: Option<usize>, line: &str) -> String {
         let stdout = File::options().write(true).open("/dev/null").expect("/dev/null is there");
         let reopen = Arc::default();
         let writer = LogWriter {
             place: Place::Stdout(stdout),
             format,
             colour: false,
+            worker,
             reopen,
             lost: 0,
             stuck: false,
@@ -349,11 +366,15 @@ mod tests {
 
     #[test]
     fn lines() {
-        let check = |format, line: &str, expected: &str| assert_eq!(render(format, line), expected);
+        let check =
+            |format, line: &str, expected: &str| assert_eq!(render(format, None, line), expected);
         let line = "{\"level\":30,\"time\":1000,\"msg\":\"closed\",\"actor\":\"connection\",\"conn\":7,\"end\":\"a b\",\"cause\":\"\"}\n";
         let pretty = "1970-01-01T00:00:01.000Z INFO  connection: closed conn=7 end=\"a b\"\n";
         check(Format::Pretty, line, pretty);
         check(Format::Json, line, line);
+        let of_a_worker = line.replace("}", ",\"worker\":2}");
+        assert_eq!(render(Format::Json, Some(2), line), of_a_worker);
+        assert!(render(Format::Pretty, Some(2), line).ends_with(" worker=2\n"));
         check(Format::Pretty, "printed by somebody\n", "printed by somebody\n");
         // What makes the writer look at its orders.
         check(Format::Json, "\n", "");

@@ -12,6 +12,8 @@ mod logging;
 mod pooling;
 mod proxy;
 mod signals;
+mod supervisor;
+mod worker;
 
 use argh::{EarlyExit, FromArgs};
 use std::io::{self, Write};

@@ -44,7 +44,7 @@ pub(crate) struct Flags {
     seed: Option<u64>,
 
     /// threads that carry connections (default 1)
-    #[argh(option, arg_name = "N", from_str_fn(flags::threads), default = "1")]
+    #[argh(option, arg_name = "N", from_str_fn(flags::carriers), default = "1")]
     threads: usize,
 
     /// write the log here instead of to stdout; reopened on SIGHUP
@@ -65,7 +65,7 @@ pub(crate) fn run(flags: Flags) -> Done {
     let config = flags.config.as_deref().map(json::read_file).transpose()?;
     fd_limit::raise();
     let format = flags::format_for(flags.log_format, flags.log_file.as_deref());
-    let log = logging::start(flags.log_level, format, flags.log_file)?;
+    let log = logging::start(flags.log_level, format, flags.log_file, None)?;
     proxy::quiet_panics();
     trunkline::set_threads(flags.threads);
     let seed = flags.seed.unwrap_or_else(any_seed);
