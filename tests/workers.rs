@@ -51,7 +51,7 @@ fn workers_that_are_killed_under_load_refuse_nobody_and_are_started_again() {
     let address = binary.address();
     let mut living = [started(&mut binary), started(&mut binary)];
     // Either may be the first to be there.
-    living.sort_unstable();
+    living.sort_by_key(|(number, _)| *number);
     assert_eq!(living.map(|(number, _)| number), [1, 2]);
     let over = Arc::new(AtomicBool::new(false));
     let (served, lost) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
