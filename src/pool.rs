@@ -11,6 +11,7 @@
 //! shared there are some of the first kind besides, for requests that cannot share. A client that binds its trunk by state
 //! that it leaves there takes it out of their number: it holds a pin, of which there are only so many too.
 
+use crate::Boxed;
 use crate::actor;
 use crate::framed::Message as ToTrunk;
 use crate::framing::{Framing, Trouble};
@@ -21,6 +22,7 @@ use crate::slots::{Slot, Slots};
 use crate::trunk::{self, Trunk};
 use crate::units::show_duration;
 use async_channel::Sender;
+use futures_lite::future::pending;
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
@@ -154,7 +156,7 @@ pub struct PoolConfig {
     pub min_trunks: usize,
     /// Clients at most that have taken a trunk out of those for as long as their state lasts.
     pub max_pinned: usize,
-    /// How long a request may wait for a trunk.
+    /// How long a request may wait for a trunk; by up to a quarter longer, for not each has a timer of its own.
     pub queue_timeout: Duration,
     /// How many requests may wait.
     pub max_queue: usize,
@@ -289,13 +291,9 @@ impl Pool {
 
     /// Waits for a trunk, first come first served.
     pub(crate) async fn lease(&self, shared: bool) -> Result<Lease, Trouble> {
-        let asked = ask(&self.address, |reply| Message::Lease { shared, reply });
-        match timeout(&*self.runtime, self.config.queue_timeout, asked).await {
-            None => Err(Trouble::QueueTimeout),
-            // The pool has ended, and with it the proxy.
-            Some(None) => Err(Trouble::NoBackend),
-            Some(Some(granted)) => granted,
-        }
+        let granted = ask(&self.address, |reply| Message::Lease { shared, reply }).await;
+        // The pool has ended, and with it the proxy.
+        granted.unwrap_or(Err(Trouble::NoBackend))
     }
 
     /// Takes a trunk of the client's own out of the number of the others, until it is given back.
@@ -356,6 +354,7 @@ impl Pooling {
             failures: 0,
             rest_until: None,
             recheck: None,
+            looks: 0,
         };
         state.run(mailbox).await;
     }
@@ -367,7 +366,14 @@ struct Kind {
     /// Trunks that have not ended, and those that are being dialled: `Down` may come before `Dialed`.
     alive: usize,
     dialing: usize,
-    waiting: VecDeque<Answer>,
+    waiting: VecDeque<Waiting>,
+}
+
+/// Who waits for a trunk.
+struct Waiting {
+    reply: Answer,
+    /// How many looks there had been when it came.
+    since: u64,
 }
 
 /// A trunk that clients share.
@@ -421,9 +427,14 @@ struct State {
     rest_until: Option<Instant>,
     /// When to look again whether somebody waits, before the next tick.
     recheck: Option<Instant>,
+    /// Looks at who waits, an eighth of the limit after each other, while anybody does.
+    looks: u64,
 }
 
 impl State {
+    /// Looks that anybody waits at most. Whoever comes right before one has waited for one less.
+    const LOOKS: u64 = 8;
+
     /// The rest behind the first dial that failed; each further one doubles it. By chance it is up to half shorter.
     const REST: Duration = Duration::from_millis(50);
     const LONGEST_REST: Duration = Duration::from_secs(2);
@@ -431,23 +442,55 @@ impl State {
     async fn run(mut self, mut mailbox: Mailbox<Message>) {
         let runtime = Arc::clone(&self.route.runtime);
         let mut tick = runtime.sleep(self.route.config.tick);
+        let mut look: Option<Boxed<'static, ()>> = None;
         self.dial();
         loop {
-            match race(mailbox.recv(), tick.as_mut()).await {
+            let looking = async {
+                match &mut look {
+                    Some(look) => look.await,
+                    None => pending().await,
+                }
+            };
+            match race(mailbox.recv(), race(tick.as_mut(), looking)).await {
                 Either::A(Some(Message::Stop) | None) => return self.close(mailbox).await,
                 Either::A(Some(message)) => {
                     self.take(message);
+                    if look.is_none() && self.somebody_waits() {
+                        look = Some(runtime.sleep(self.config.queue_timeout / Self::LOOKS as u32));
+                    }
                     if let Some(until) = self.recheck.take() {
                         tick = runtime.sleep(until.saturating_duration_since(runtime.now()));
                     }
                 }
-                Either::B(()) => {
+                Either::B(Either::B(())) => {
+                    self.look();
+                    look = self
+                        .somebody_waits()
+                        .then(|| runtime.sleep(self.config.queue_timeout / Self::LOOKS as u32));
+                }
+                Either::B(Either::A(())) => {
                     let now = runtime.now();
                     self.close_old(now);
                     self.retire_old(now);
                     self.dial();
                     tick = runtime.sleep(self.route.config.tick);
                 }
+            }
+        }
+    }
+
+    fn somebody_waits(&self) -> bool {
+        !self.own.waiting.is_empty() || !self.shared.waiting.is_empty()
+    }
+
+    /// Tells those who have waited for too long.
+    fn look(&mut self) {
+        self.looks += 1;
+        for kind in [&mut self.own, &mut self.shared] {
+            let in_time = |first: &Waiting| self.looks - first.since <= Self::LOOKS;
+            let late = kind.waiting.iter().position(in_time).unwrap_or(kind.waiting.len());
+            for Waiting { reply, .. } in kind.waiting.drain(..late) {
+                grant(&reply, Err(Trouble::QueueTimeout));
             }
         }
     }
@@ -520,15 +563,15 @@ impl State {
 
     fn queue(&mut self, shared: bool, reply: Answer) {
         let resting = self.is_resting();
-        let max_queue = self.config.max_queue;
+        let (max_queue, since) = (self.config.max_queue, self.looks);
         let kind = self.kind(shared);
-        kind.waiting.retain(|waiting| !waiting.is_closed());
+        kind.waiting.retain(|waiting| !waiting.reply.is_closed());
         let refusal = if resting && kind.alive == 0 {
             Trouble::NoBackend
         } else if kind.waiting.len() >= max_queue {
             Trouble::QueueFull
         } else {
-            kind.waiting.push_back(reply);
+            kind.waiting.push_back(Waiting { reply, since });
             return self.dial();
         };
         grant(&reply, Err(refusal));
@@ -544,7 +587,7 @@ impl State {
             return self.dial();
         }
         let open = Open { trunk, mark: Arc::default(), until, unused: None };
-        for reply in std::mem::take(&mut self.shared.waiting) {
+        for Waiting { reply, .. } in std::mem::take(&mut self.shared.waiting) {
             grant(&reply, Ok(open.lease()));
         }
         self.open.push(open);
@@ -561,7 +604,7 @@ impl State {
         if surplus || lease.is_old(now) {
             return lease.close_now();
         }
-        while let Some(reply) = self.own.waiting.pop_front() {
+        while let Some(Waiting { reply, .. }) = self.own.waiting.pop_front() {
             match grant(&reply, Ok(lease)) {
                 None => return,
                 Some(back) => lease = back,
@@ -595,7 +638,7 @@ impl State {
         self.recheck = self.rest_until;
         for kind in [&mut self.own, &mut self.shared] {
             if kind.alive == 0 {
-                for reply in kind.waiting.drain(..) {
+                for Waiting { reply, .. } in kind.waiting.drain(..) {
                     grant(&reply, Err(Trouble::NoBackend));
                 }
             }

@@ -5,6 +5,8 @@
 //! unseen whatever it likes to a trunk that it shares.
 
 use super::super::{Action, Binding, Count, Request, Shape};
+use std::collections::HashMap;
+use std::sync::LazyLock;
 
 /// The longest word that is compared with another; a longer one is nothing that is known here.
 const LONGEST: usize = 24;
@@ -220,10 +222,12 @@ pub(super) fn kind(name: &[u8], subcommand: Option<&[u8]>) -> Kind {
 }
 
 fn find(name: &[u8]) -> Option<Kind> {
-    if let Ok(place) = COMMANDS.binary_search_by(|(other, _)| other.as_bytes().cmp(name)) {
-        return Some(COMMANDS[place].1);
-    }
-    READS.binary_search_by(|other| other.as_bytes().cmp(name)).is_ok().then_some(Kind::Read)
+    /// One comparison for each request, not one for each half of the tables.
+    static KINDS: LazyLock<HashMap<&[u8], Kind>> = LazyLock::new(|| {
+        let reads = READS.iter().map(|name| (name.as_bytes(), Kind::Read));
+        reads.chain(COMMANDS.iter().map(|(name, kind)| (name.as_bytes(), *kind))).collect()
+    });
+    KINDS.get(name).copied()
 }
 
 /// Whether XREAD or XREADGROUP has the option BLOCK, as far as can be seen: if not all can be, it has.
