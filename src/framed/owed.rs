@@ -10,10 +10,12 @@ use crate::pool::Share;
 use crate::runtime::Runtime;
 use crate::socket::Chunk;
 use crate::tunnel;
-use async_channel::{Receiver, Sender};
+use atomic_waker::AtomicWaker;
+use std::future::poll_fn;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::SeqCst;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize};
+use std::task::Poll;
 use std::time::Instant;
 
 /// What one client awaits. Its client_reader has it together with everything that a trunk owes the client.
@@ -34,7 +36,9 @@ pub(crate) struct Tab {
     /// The client_reader wants to know when nothing is owed any more.
     awaited: AtomicBool,
     /// Says that there is something to look at here; ringing it twice says nothing new.
-    bell: Sender<()>,
+    /// The bell of its client_reader: whether it has rung and was not heard yet, and who listens.
+    rung: AtomicBool,
+    ear: AtomicWaker,
 }
 
 /// How far those requests have come that were asked since nothing was owed. They are dealt with in their order.
@@ -46,14 +50,12 @@ pub(crate) struct Progress {
 }
 
 impl Tab {
-    /// With the bell of its client_reader.
     pub(crate) fn new(
         to_client: Address<tunnel::Message>,
         credits: Credits,
         most_held: usize,
-    ) -> (Arc<Tab>, Receiver<()>) {
-        let (bell, heard) = async_channel::bounded(1);
-        let tab = Tab {
+    ) -> Arc<Tab> {
+        Arc::new(Tab {
             to_client,
             credits,
             most_held,
@@ -62,9 +64,20 @@ impl Tab {
             answered: AtomicUsize::new(0),
             told: AtomicU8::new(0),
             awaited: AtomicBool::new(false),
-            bell,
-        };
-        (Arc::new(tab), heard)
+            rung: AtomicBool::new(false),
+            ear: AtomicWaker::new(),
+        })
+    }
+
+    /// Waits until the bell rings, if it has not.
+    pub(crate) async fn heard(&self) {
+        poll_fn(|cx| {
+            if !self.rung.load(SeqCst) {
+                self.ear.register(cx.waker());
+            }
+            if self.rung.swap(false, SeqCst) { Poll::Ready(()) } else { Poll::Pending }
+        })
+        .await;
     }
 
     pub(crate) fn owes(&self) -> bool {
@@ -106,8 +119,8 @@ impl Tab {
     }
 
     fn ring(&self) {
-        // Full: it has not been heard yet. Closed: the client_reader has ended.
-        let _ = self.bell.try_send(());
+        self.rung.store(true, SeqCst);
+        self.ear.wake();
     }
 
     /// Waits for a credit, and leaves bytes with it.
@@ -370,7 +383,7 @@ impl Drop for Owed {
 mod tests {
     use super::*;
     use crate::mailbox::mailbox;
-    use futures_lite::future::block_on;
+    use futures_lite::future::{block_on, poll_once};
 
     /// Of a trunk that is shared.
     fn one_reply(tab: &Arc<Tab>, room: Credit) -> Owed {
@@ -383,7 +396,7 @@ mod tests {
         block_on(async {
             let credits = Credits::new(2);
             let (address, mut replies) = mailbox(4);
-            let (tab, _bell) = Tab::new(address, credits.clone(), 100);
+            let tab = Tab::new(address, credits.clone(), 100);
             let room = credits.take().await;
             let _other = credits.take().await;
             let mut owed = one_reply(&tab, room);
@@ -408,7 +421,7 @@ mod tests {
         block_on(async {
             let credits = Credits::new(1);
             let (address, mut replies) = mailbox(3);
-            let (tab, bell) = Tab::new(address, credits.clone(), 100);
+            let tab = Tab::new(address, credits.clone(), 100);
             let room = credits.take().await;
             let mut owed = one_reply(&tab, room);
             for part in 0..4 {
@@ -416,7 +429,7 @@ mod tests {
                 owed.pass(vec![b'x'; 40]).await;
                 owed.go_on();
             }
-            assert!(bell.try_recv().is_ok());
+            assert!(poll_once(tab.heard()).await.is_some());
             drop(owed);
             assert_eq!(credits.held(), 40, "one part lies in the mailbox");
             assert!(replies.try_recv().is_some());

@@ -9,7 +9,6 @@
 //! is idempotent and nothing of its reply was passed on; all others end in an error.
 
 use super::{Message, Outcome, Owed, Piece, Rest, Stamp, Tab, reset};
-use crate::Side;
 use crate::actor::{self, Budget};
 use crate::credit::{Credit, Credits};
 use crate::directory;
@@ -19,6 +18,7 @@ use crate::pool::{Lease, Pool, Share};
 use crate::runtime::{Either, race};
 use crate::socket::{Chunk, Socket, recv};
 use crate::tunnel::{self, Cut, Exit, Post};
+use crate::{Boxed, Side};
 use async_channel::Receiver;
 use futures_lite::future::pending;
 use std::collections::VecDeque;
@@ -47,13 +47,18 @@ impl RequestReader {
         let framing = self.pool.framing();
         let requests = framing.requests();
         let most_held = self.pool.config().reply_buffer;
-        let (tab, bell) = Tab::new(self.to_client.clone(), self.credits.clone(), most_held);
+        let tab = Tab::new(self.to_client.clone(), self.credits.clone(), most_held);
+        let (to_client, drain) = (self.to_client.clone(), self.drain.clone());
         let mut reading = Reading {
             reader: self,
             framing,
             requests,
             tab,
-            bell,
+            gone: Box::pin(async move { to_client.closed().await }),
+            draining: Box::pin(async move {
+                // Nothing is ever sent.
+                let _ = drain.recv().await;
+            }),
             asked: VecDeque::new(),
             pruned: 0,
             again: VecDeque::new(),
@@ -90,9 +95,11 @@ struct Reading {
     reader: RequestReader,
     framing: Arc<dyn Framing>,
     requests: Box<dyn Requests>,
-    /// What the client awaits, and the bell that rings when something has become of that.
+    /// What the client awaits.
     tab: Arc<Tab>,
-    bell: Receiver<()>,
+    /// Waits for the end of the client_writer, and for the order to stop: one wait each for all rounds.
+    gone: Boxed<'static, ()>,
+    draining: Boxed<'static, ()>,
     /// Requests that went to the trunk, and were not answered when that was last looked at; `pruned` were before.
     asked: VecDeque<Asked>,
     pruned: usize,
@@ -481,16 +488,12 @@ impl Reading {
 
     async fn happens(&mut self, reads: bool) -> Happens {
         let idle = !self.tab.owes();
-        let told = async {
-            // It cannot close while the tab is here.
-            let _ = self.bell.recv().await;
-        };
         let came = async { if reads { recv(&*self.reader.socket).await } else { pending().await } };
         let drain = async {
             if self.reader.drain.is_closed() {
                 pending().await
             } else {
-                let _ = self.reader.drain.recv().await;
+                self.draining.as_mut().await;
             }
         };
         let lost = async {
@@ -499,8 +502,8 @@ impl Reading {
                 _ => pending().await,
             }
         };
-        let came = race(race(came, self.reader.to_client.closed()), race(drain, lost));
-        match race(told, came).await {
+        let came = race(race(came, self.gone.as_mut()), race(drain, lost));
+        match race(self.tab.heard(), came).await {
             Either::A(()) => Happens::Told,
             Either::B(Either::A(Either::A(Ok(Some(chunk))))) => {
                 let post = &self.reader.post;
@@ -675,11 +678,10 @@ impl Reading {
             self.let_go().await;
             (self.lease, self.retired, self.doubtful) = (None, false, false);
             let shares = self.shares(request, whole);
-            let leased =
-                match race(self.reader.pool.lease(shares), self.reader.to_client.closed()).await {
-                    Either::A(leased) => leased,
-                    Either::B(()) => return Err(Exit::Deserted),
-                };
+            let leased = match race(self.reader.pool.lease(shares), self.gone.as_mut()).await {
+                Either::A(leased) => leased,
+                Either::B(()) => return Err(Exit::Deserted),
+            };
             match leased {
                 Ok(lease) => self.lease = Some(lease),
                 Err(trouble) => return Ok(Err(trouble)),
@@ -701,11 +703,8 @@ impl Reading {
     async fn credit(&mut self) -> Result<Credit, Exit> {
         loop {
             self.take_told()?;
-            let told = async {
-                let _ = self.bell.recv().await;
-            };
-            match race(self.reader.credits.take(), race(told, self.reader.to_client.closed())).await
-            {
+            let told = self.tab.heard();
+            match race(self.reader.credits.take(), race(told, self.gone.as_mut())).await {
                 Either::A(credit) => return Ok(credit),
                 Either::B(Either::A(())) => {}
                 Either::B(Either::B(())) => return Err(Exit::Deserted),

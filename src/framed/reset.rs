@@ -25,15 +25,14 @@ async fn ask(lease: &Lease, query: &ResetQuery) -> bool {
     // More than the pieces in which so short a reply comes.
     let pieces = query.reply.len() + 1;
     let (address, mut replies) = mailbox(pieces);
-    let (tab, bell) = Tab::new(address, Credits::new(pieces), usize::MAX);
+    let tab = Tab::new(address, Credits::new(pieces), usize::MAX);
     let owed = Owed::new(&tab, Shape::default(), Some(1), false, None, None);
     let piece = Piece { chunk: query.request.clone().into(), owed: Some(owed), rest: None };
     if lease.send(Message::Piece(piece)).await.is_err() {
         return false;
     }
     while tab.owes() {
-        // It cannot close while the tab is here.
-        let _ = bell.recv().await;
+        tab.heard().await;
     }
     let mut came = Vec::new();
     while let Some(tunnel::Message::Chunk(chunk)) = replies.try_recv() {
