@@ -6,9 +6,11 @@ use crate::config::{Io, Keepalive};
 use crate::net;
 use crate::socket::{Buffers, Socket};
 use crate::{Boxed, ConnId, Endpoint};
+use pin_project_lite::pin_project;
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
+use std::pin::Pin;
 use std::sync::Arc;
 #[cfg(target_os = "linux")]
 use std::sync::OnceLock;
@@ -300,11 +302,30 @@ pub(crate) async fn timeout<T>(
 }
 
 /// The first of two futures to be ready; the other is dropped. Only for waits that may be dropped.
-pub(crate) async fn race<A, B>(
-    a: impl Future<Output = A>,
-    b: impl Future<Output = B>,
-) -> Either<A, B> {
-    futures_lite::future::or(async { Either::A(a.await) }, async { Either::B(b.await) }).await
+pub(crate) fn race<A: Future, B: Future>(a: A, b: B) -> Race<A, B> {
+    Race { a, b }
+}
+
+pin_project! {
+    /// Written out: an async fn would have room for each future three times, and move them as often.
+    pub(crate) struct Race<A, B> {
+        #[pin]
+        a: A,
+        #[pin]
+        b: B,
+    }
+}
+
+impl<A: Future, B: Future> Future for Race<A, B> {
+    type Output = Either<A::Output, B::Output>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = self.project();
+        match this.a.poll(cx) {
+            Poll::Ready(a) => Poll::Ready(Either::A(a)),
+            Poll::Pending => this.b.poll(cx).map(Either::B),
+        }
+    }
 }
 
 /// Which of two waits ended.
