@@ -27,7 +27,7 @@ use std::collections::VecDeque;
 use std::fs;
 use std::future::poll_fn;
 use std::io::{self, ErrorKind, IoSlice, Read};
-use std::net::Shutdown;
+use std::net::{Shutdown, SocketAddr};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
@@ -80,6 +80,10 @@ impl Stream {
         }
         let stream = Stream::new(socket, options.buffers.clone(), edge)?;
         match started {
+            // A backend on this machine has answered already, though connect(2) never says so: no wait, and no timer for it.
+            Err(error)
+                if error.raw_os_error() == Some(EINPROGRESS)
+                    && stream.socket().peer_addr().is_ok() => {}
             Err(error) if error.raw_os_error() == Some(EINPROGRESS) => {
                 poll_fn(|cx| stream.ready.poll_room(cx, Seen::NOTHING)).await?;
                 match stream.socket().take_error()? {
@@ -345,14 +349,13 @@ impl Listen for Listener {
 
     fn try_accept(&self) -> io::Result<(Arc<dyn Socket>, Endpoint)> {
         let seen = self.ready.before_read();
-        let (socket, peer) = self.ready.socket().accept().inspect_err(|error| {
+        let (socket, peer) = accept(self.ready.socket()).inspect_err(|error| {
             if error.kind() == ErrorKind::WouldBlock {
                 self.ready.had_nothing(seen);
             }
         })?;
-        socket.set_nonblocking(true)?;
         // A unix client has no address of its own: it is named by where it came in.
-        let peer = peer.as_socket().map_or_else(|| self.endpoint.clone(), Endpoint::Ip);
+        let peer = peer.map_or_else(|| self.endpoint.clone(), Endpoint::Ip);
         Ok((Arc::new(Stream::new(socket, self.buffers.clone(), self.edge.as_ref())?), peer))
     }
 
@@ -426,6 +429,23 @@ fn address_of(endpoint: &Endpoint) -> io::Result<(Domain, SockAddr)> {
             ErrorKind::InvalidInput,
             format!("the name {host} was not resolved"),
         )),
+    }
+}
+
+/// Takes a client that waits, by one call where there is one for all of it (accept4(2)).
+fn accept(listening: &socket2::Socket) -> io::Result<(socket2::Socket, Option<SocketAddr>)> {
+    #[cfg(target_os = "linux")]
+    {
+        use rustix::net::{SocketFlags, acceptfrom_with};
+        let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
+        let (socket, peer) = acceptfrom_with(listening, flags)?;
+        Ok((socket.into(), peer.and_then(|peer| SocketAddr::try_from(peer).ok())))
+    }
+    #[cfg(not(target_os = "linux"))]
+    {
+        let (socket, peer) = listening.accept()?;
+        socket.set_nonblocking(true)?;
+        Ok((socket, peer.as_socket()))
     }
 }
 
