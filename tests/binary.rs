@@ -87,6 +87,10 @@ impl Binary {
         self.listening[0].parse().expect("it listens on an IP address")
     }
 
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Sends a signal, by its number's name in rustix.
     pub(crate) fn signal(&self, signal: rustix::process::Signal) {
         let pid = rustix::process::Pid::from_child(&self.child);

@@ -12,6 +12,8 @@ mod binary;
 mod folder;
 #[path = "servers/clients.rs"]
 mod clients;
+#[path = "servers/costs.rs"]
+mod costs;
 #[path = "servers/differ.rs"]
 mod differ;
 #[cfg(feature = "http")]
@@ -23,6 +25,9 @@ mod differ_memcached;
 mod differ_redis;
 #[path = "servers/fake.rs"]
 mod fake;
+#[allow(dead_code, reason = "the bench uses the rest")]
+#[path = "../benches/peers/measure.rs"]
+mod measure;
 #[path = "servers/memcached.rs"]
 mod memcached;
 #[path = "servers/nginx.rs"]
@@ -62,6 +67,8 @@ const TESTS: &[Entry] = &[
     ("redis::published", redis::published, &["redis-server", "redis-cli"]),
     ("redis::unix_socket", redis::unix_socket, &["redis-server", "redis-cli"]),
     ("redis::benchmark", redis::benchmark, &["redis-server", "redis-benchmark"]),
+    ("costs::system_calls", costs::system_calls, &["redis-server", "redis-benchmark", "strace"]),
+    ("costs::memory", costs::memory, &["redis-server"]),
     ("fake::redis", fake::redis, &["redis-cli", "redis-benchmark"]),
     #[cfg(feature = "http")]
     ("fake::http", fake::http, &["curl"]),
@@ -130,6 +137,7 @@ const PACKAGES: &[(&str, &str)] = &[
     ("redis-server", "redis-server"),
     ("redis-cli", "redis-tools"),
     ("redis-benchmark", "redis-tools"),
+    ("strace", "strace"),
     ("memcached", "memcached"),
     ("memccapable", "libmemcached-tools"),
     ("nginx", "nginx"),

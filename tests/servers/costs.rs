@@ -1,0 +1,66 @@
+//! What a request and a connection cost that does not depend on how fast the machine is.
+
+use super::*;
+use std::collections::BTreeMap;
+use std::io::Read;
+use std::net::TcpStream;
+
+const REQUESTS: u32 = 20_000;
+
+/// System calls a request, by name, while fifty clients ask for one thing after the other.
+fn calls(place: &str, flags: &[&str]) -> BTreeMap<String, f64> {
+    let proxy = Binary::start(&[&["--backend", place], flags].concat());
+    let port = proxy.address().port().to_string();
+    let mut benchmark = program("redis-benchmark");
+    let count = REQUESTS.to_string();
+    benchmark.args(["-p", &port, "-c", "50", "-t", "set", "-q", "-n", &count]);
+    let mut strace = program("strace");
+    strace.args(["-f", "-c", "-p", &proxy.pid().to_string()]);
+    let strace = Program::start(&mut strace, "");
+    strace.until_it_says("attached");
+    succeed(&mut benchmark, "");
+    strace.signal(rustix::process::Signal::INT);
+    let printed = strace.end().stderr();
+    let each = |(name, count)| (name, count as f64 / f64::from(REQUESTS));
+    let calls: BTreeMap<_, _> = measure::strace(&printed).into_iter().map(each).collect();
+    assert!(calls.contains_key("recvfrom"), "{printed}");
+    calls
+}
+
+pub(crate) fn system_calls() {
+    let redis = redis::server();
+    let check = |flags: &[&str], most_all: f64, most_moving: f64| {
+        let calls = calls(&redis.address(), flags);
+        let sum =
+            |names: &[&str]| -> f64 { names.iter().filter_map(|name| calls.get(*name)).sum() };
+        let moving = sum(&["recvfrom", "sendto", "sendmsg"]);
+        let all: f64 = calls.values().sum();
+        assert!(moving <= most_moving, "{flags:?}: {moving} a request: {calls:?}");
+        assert!(all <= most_all, "{flags:?}: {all} a request: {calls:?}");
+    };
+    // Two to receive, two to send; fifty clients share the waits. Connecting is among them.
+    check(&["--io", "auto"], 4.3, 4.1);
+    // async-std's reactor asks anew for each wait.
+    check(&["--io", "std"], 20.0, 4.1);
+    // One each for the client; the trunk's are shared.
+    check(&["--io", "auto", "--mode", "mux", "--framing", "resp"], 2.6, 2.4);
+}
+
+pub(crate) fn memory() {
+    const PAIRS: usize = 300;
+    let redis = redis::server();
+    let proxy = Binary::start(&["--backend", &redis.address()]);
+    let connect = || {
+        let mut client = TcpStream::connect(proxy.address()).expect("it listens");
+        client.set_read_timeout(Some(PATIENCE)).expect("a socket");
+        client.write_all(b"PING\r\n").expect("the proxy reads");
+        client.read_exact(&mut [0; 7]).expect("a reply");
+        client
+    };
+    let mut clients: Vec<_> = (0..50).map(|_| connect()).collect();
+    let before = proxy.status_kb("VmRSS");
+    clients.extend((0..PAIRS).map(|_| connect()));
+    let grown = proxy.status_kb("VmRSS").saturating_sub(before);
+    let each = grown as f64 / PAIRS as f64;
+    assert!(each <= 24.0, "an idle pair takes {each} kB");
+}
