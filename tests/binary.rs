@@ -162,7 +162,7 @@ impl Binary {
 
     /// A figure in kB from /proc/PID/status, such as VmRSS.
     pub(crate) fn status_kb(&self, name: &str) -> u64 {
-        let path = format!("/proc/{}/status", self.child.id());
+        let path = format!("/proc/{}/status", self.pid());
         let status = std::fs::read_to_string(path).expect("the process lives");
         let line = status.lines().find(|line| line.starts_with(name)).expect("the figure is there");
         line.split_whitespace().nth(1).and_then(|kb| kb.parse().ok()).expect("a number")
