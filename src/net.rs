@@ -1,4 +1,4 @@
-//! Real sockets: TCP and unix-domain, on async-std's reactor.
+//! Real sockets: TCP and unix-domain, watched by async-std's reactor or by an epoll of our own.
 //!
 //! Reads wait for readiness first and then read once. async-std's own stream tries, waits, and tries again: three
 //! system calls a message instead of one.

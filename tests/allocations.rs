@@ -48,7 +48,7 @@ fn blocks_per_message(io: Io, pool: Option<PoolConfig>) -> f64 {
         Endpoint::Ip(address) => *address,
         other => panic!("{other}"),
     };
-    let (stop, stopped) = std::sync::mpsc::channel::<()>();
+    let (stop, stopped) = std::sync::mpsc::sync_channel::<()>(0);
     let running = thread::spawn(move || {
         block_on(proxy.run(async move {
             // This thread has nothing else to do.

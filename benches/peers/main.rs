@@ -31,7 +31,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// Measure this proxy beside HAProxy, nginx and twemproxy.
 #[derive(FromArgs)]
 struct Flags {
-    /// only these, separated by commas: tunnel, pool, mux, http, bulk, idle, short, alone, many, threads, start, calls
+    /// only these, separated by commas: tunnel, pool, mux, http, bulk, idle, short, alone, many, workers, threads, start, calls
     #[argh(option)]
     only: Option<String>,
     /// how many rounds (default 5)
@@ -49,8 +49,8 @@ struct Flags {
 }
 
 const GROUPS: &[&str] = &[
-    "tunnel", "pool", "mux", "http", "bulk", "idle", "short", "alone", "many", "threads", "start",
-    "calls",
+    "tunnel", "pool", "mux", "http", "bulk", "idle", "short", "alone", "many", "workers",
+    "threads", "start", "calls",
 ];
 
 #[expect(clippy::print_stderr, clippy::print_stdout, reason = "it is a program")]
@@ -115,7 +115,9 @@ impl Bench {
 
     fn run(mut self) -> io::Result<Report> {
         let redis = self.stage.has("redis-server") && self.stage.has("redis-benchmark");
-        if redis && self.wants_any(&["tunnel", "pool", "mux", "threads", "many", "calls"]) {
+        if redis
+            && self.wants_any(&["tunnel", "pool", "mux", "workers", "threads", "many", "calls"])
+        {
             self.redis()?;
         }
         if redis && self.wants_any(&["idle", "short", "alone", "start"]) {
@@ -166,20 +168,21 @@ impl Bench {
         }
         let ours: &[(&str, &'static str, &[&str])] = &[
             ("tunnel", "tunnel", &[]),
+            ("workers", "tunnel, 2 workers", &["--workers", "2"]),
             ("threads", "tunnel, 2 threads", &["--threads", "2"]),
             ("pool", "pool", &["--mode", "pool", "--framing", "resp", "--trunks", "8"]),
             ("mux", "mux", &["--mode", "mux", "--framing", "resp"]),
         ];
         for (group, name, flags) in ours {
             if self.wants(group)
-                || (*group == "tunnel" && self.wants_any(&["threads", "many", "calls"]))
+                || (*group == "tunnel" && self.wants_any(&["workers", "threads", "many", "calls"]))
             {
                 subjects.push((*name, self.stage.trunkline(redis.port, flags)?));
             }
         }
         let mut turns: Vec<(&'static str, &Running)> = vec![("no proxy", &redis)];
         turns.extend(subjects.iter().map(|(name, running)| (*name, running)));
-        if self.wants_any(&["tunnel", "pool", "mux", "threads"]) {
+        if self.wants_any(&["tunnel", "pool", "mux", "workers", "threads"]) {
             let count = self.count(80_000);
             let samples = self.take_turns("redis, 50 connections", &turns, |port| {
                 redis_benchmark(port, 50, count, &[])

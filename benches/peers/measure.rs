@@ -3,6 +3,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 
+/// Processes that a process has started and that have not ended.
+pub(crate) fn children(pid: u32) -> Vec<u32> {
+    let path = format!("/proc/{pid}/task/{pid}/children");
+    let text = fs::read_to_string(path).unwrap_or_default();
+    text.split_whitespace().filter_map(|child| child.parse().ok()).collect()
+}
+
 /// Seconds of processor time of a process, by the scheduler's clock: all its threads that have not ended.
 pub(crate) fn cpu_seconds(pid: u32) -> f64 {
     let tasks = fs::read_dir(format!("/proc/{pid}/task"));

@@ -105,6 +105,14 @@ impl Report {
             "<= 1.0",
             samples.cost_by("tunnel", BOTH),
         );
+        // There is none yet.
+        self.ratio(
+            ("tunnel", samples),
+            "tunnel by io_uring: CPU per request",
+            both,
+            "<= 0.9",
+            Vec::new(),
+        );
         self.ratio(
             ("tunnel", samples),
             "tunnel: requests/s",
@@ -132,6 +140,20 @@ impl Report {
             "twemproxy",
             "<= 0.7",
             samples.cost_by("mux", &["twemproxy"]),
+        );
+        self.ratio(
+            ("tunnel, 2 workers", samples),
+            "tunnel, 2 workers: requests/s",
+            "1 worker",
+            ">= 1.0",
+            samples.rate_by("tunnel, 2 workers", &["tunnel"]),
+        );
+        self.ratio(
+            ("tunnel, 2 workers", samples),
+            "tunnel, 2 workers: CPU per request",
+            "1 worker",
+            "<= 1.05",
+            samples.cost_by("tunnel, 2 workers", &["tunnel"]),
         );
         self.ratio(
             ("tunnel, 2 threads", samples),

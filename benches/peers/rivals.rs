@@ -2,7 +2,7 @@
 
 use crate::drivers::until;
 use crate::folder::Folder;
-use crate::measure::{cpu_seconds, free_port, resident};
+use crate::measure::{children, cpu_seconds, free_port, resident};
 use crate::program::{find, program};
 use std::collections::BTreeSet;
 use std::net::TcpStream;
@@ -36,7 +36,8 @@ impl Running {
     }
 
     pub(crate) fn cpu(&self) -> f64 {
-        cpu_seconds(self.pid())
+        // And of its workers.
+        cpu_seconds(self.pid()) + children(self.pid()).into_iter().map(cpu_seconds).sum::<f64>()
     }
 
     pub(crate) fn resident(&self) -> u64 {
