@@ -40,19 +40,20 @@ impl Words {
     /// More of the word that has not ended.
     pub(super) fn extend(&mut self, bytes: &[u8]) {
         let Some(word) = self.first.get_mut(self.ended) else { return };
-        for byte in bytes {
-            if word.known || word.too_long {
-                return;
-            }
-            match word.text.get_mut(word.length) {
-                _ if *byte == 0 => word.known = true,
-                Some(place) => {
-                    *place = byte.to_ascii_uppercase();
-                    word.length += 1;
-                }
-                None => word.too_long = true,
-            }
+        if word.known || word.too_long {
+            return;
         }
+        let room = &mut word.text[word.length..];
+        // One more than there is room for tells whether it is too long.
+        let seen = &bytes[..bytes.len().min(room.len() + 1)];
+        let nul = seen.iter().position(|byte| *byte == 0);
+        let length = nul.unwrap_or(seen.len());
+        word.known = nul.is_some();
+        word.too_long = length > room.len();
+        let length = length.min(room.len());
+        room[..length].copy_from_slice(&seen[..length]);
+        room[..length].make_ascii_uppercase();
+        word.length += length;
     }
 
     pub(super) fn end_word(&mut self) {

@@ -117,6 +117,19 @@ struct Number {
 }
 
 impl Number {
+    /// Reads on: how many bytes were taken, and the number, if they ended it.
+    ///
+    /// # Errors
+    /// This is no number.
+    fn read(&mut self, bytes: &[u8]) -> Result<(usize, Option<i64>), ()> {
+        for (place, byte) in bytes.iter().enumerate() {
+            if let Some(number) = self.push(*byte)? {
+                return Ok((place + 1, Some(number)));
+            }
+        }
+        Ok((bytes.len(), None))
+    }
+
     /// The number, if this byte ended it.
     ///
     /// # Errors

@@ -109,20 +109,27 @@ impl Requests {
                 _ => Place::Inline(Quotes::Blank),
             };
         } else if let Place::Count(number) = &mut self.place {
-            let count = number.push(byte).map_err(|()| error("invalid multibulk length"))?;
-            if let Some(count) = count {
-                if count > MAX_COUNT {
-                    return Err(error("invalid multibulk length"));
-                }
-                // Any that is not positive is no request at all.
-                self.left = count.max(0);
-                self.words.expect(self.left as u32);
-                self.grow(1)?;
-                return Ok((1, self.argument()));
+            let read = number.read(bytes).map_err(|()| error("invalid multibulk length"))?;
+            let (taken, Some(count)) = read else { return self.took(read.0) };
+            if count > MAX_COUNT {
+                return Err(error("invalid multibulk length"));
             }
+            // Any that is not positive is no request at all.
+            self.left = count.max(0);
+            self.words.expect(self.left as u32);
+            self.took(taken)?;
+            return Ok((taken, self.argument()));
+        } else if let Place::Length(number) = &mut self.place {
+            let read = number.read(bytes).map_err(|()| error("invalid bulk length"))?;
+            let (taken, Some(length)) = read else { return self.took(read.0) };
+            let length = u64::try_from(length).ok().filter(|most| *most <= self.max_bulk);
+            let length = length.ok_or_else(|| error("invalid bulk length"))?;
+            self.place = if length == 0 { Place::BulkCr } else { Place::Bulk(length) };
+            self.grow(length)?;
+            return self.took(taken);
         }
         let ends = match &mut self.place {
-            Place::Start | Place::Count(_) | Place::Bulk(_) => false,
+            Place::Start | Place::Count(_) | Place::Length(_) | Place::Bulk(_) => false,
             Place::Dollar if byte == b'$' => {
                 self.place = Place::Length(Number::default());
                 false
@@ -130,16 +137,6 @@ impl Requests {
             Place::Dollar => {
                 let got = byte.escape_ascii();
                 return Err(error(&format!("expected '$', got '{got}'")));
-            }
-            Place::Length(number) => {
-                let length = number.push(byte).map_err(|()| error("invalid bulk length"))?;
-                if let Some(length) = length {
-                    let length = u64::try_from(length).ok().filter(|most| *most <= self.max_bulk);
-                    let length = length.ok_or_else(|| error("invalid bulk length"))?;
-                    self.place = if length == 0 { Place::BulkCr } else { Place::Bulk(length) };
-                    self.grow(length)?;
-                }
-                false
             }
             Place::BulkCr if byte == b'\r' => {
                 self.place = Place::BulkLf;
@@ -160,6 +157,12 @@ impl Requests {
         };
         self.grow(1)?;
         Ok((1, ends))
+    }
+
+    /// So many bytes were read, and the request goes on.
+    fn took(&mut self, bytes: usize) -> Result<(usize, bool), Malformed> {
+        self.grow(bytes as u64)?;
+        Ok((bytes, false))
     }
 
     /// The next argument begins; or the request ends, if it has no other.
