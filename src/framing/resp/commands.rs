@@ -32,6 +32,13 @@ struct Word {
 }
 
 impl Words {
+    /// For the next request. Most have a few words, and clearing all the others takes as long as reading those.
+    pub(super) fn clear(&mut self) {
+        let used = self.first.len().min(self.ended.saturating_add(1));
+        self.first[..used].fill(Word::default());
+        (self.ended, self.count) = (0, None);
+    }
+
     /// There will be so many.
     pub(super) fn expect(&mut self, count: u32) {
         self.count = Some(count);

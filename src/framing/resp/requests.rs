@@ -86,7 +86,7 @@ impl framing::Requests for Requests {
         }
         if slice.ends {
             (self.place, self.size, self.replaced) = (Place::Start, 0, false);
-            self.words = Words::default();
+            self.words.clear();
         }
         Ok(Some(slice.piece(begins, instead)))
     }
