@@ -246,7 +246,11 @@ impl Stage {
                 Ok(()) => Stop::Over(Exit::Finished),
                 Err(stop) => stop,
             },
-            _ => Stop::Over(Exit::Deserted),
+            _ => {
+                // Whoever turns past this place waits for its end, and so for theirs.
+                self.outlast().await;
+                Stop::Over(Exit::Deserted)
+            }
         }
     }
 
@@ -267,13 +271,18 @@ impl Stage {
         self.toxic.as_ref().map(|toxic| toxic.name.clone()).unwrap_or_default()
     }
 
-    async fn send(&mut self, message: Message, bytes: u64) -> Result<(), Stop> {
+    /// Waits until those who stood between have passed on all that they had.
+    async fn outlast(&mut self) {
         while let Some(gone) = self.between.last().cloned() {
             match race(ordered(&mut self.orders), gone.recv()).await {
                 Either::A(order) => self.take(order),
                 Either::B(_) => self.between.retain(|gone| !gone.is_closed()),
             }
         }
+    }
+
+    async fn send(&mut self, message: Message, bytes: u64) -> Result<(), Stop> {
+        self.outlast().await;
         // From here to the end the message belongs to this neighbour, whatever is ordered meanwhile.
         let to = self.to.clone();
         self.went += bytes;

@@ -438,6 +438,20 @@ fn nothing_goes_past_somebody_who_leaves_before_he_has_passed_on_all_he_had() {
     assert!(right.try_recv().is_none());
 }
 
+/// Whoever turns past it waits for its end, and must not be let past those for whom it waits (the simulator's seed 20403).
+#[test]
+fn whoever_leaves_outlasts_those_who_leave_before_it() {
+    let mut bench = Bench::of(Fault::LimitData { bytes: 100 });
+    let (leaving, gone) = async_channel::bounded(1);
+    let (_right, _) = turn(&mut bench, Some(gone));
+    bench.order(Order::Leave);
+    bench.lose();
+    assert!(bench.exit.is_none());
+    drop(leaving);
+    bench.settle();
+    assert!(matches!(bench.exit, Some(Exit::Deserted)));
+}
+
 #[test]
 fn a_toxic_whose_neighbour_has_gone_ends_whatever_it_waits_for() {
     for fault in [
