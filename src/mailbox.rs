@@ -8,6 +8,7 @@
 //! A thin coat over async-channel that adds two of the rules by which a connection ends (ARCHITECTURE.md, "Endings"):
 //! a mailbox empties itself when its owner goes, and an address can wait for that to happen.
 
+use crate::runtime::until;
 #[cfg(feature = "testing")]
 use crate::testing::waits::{self, Wait};
 use atomic_waker::AtomicWaker;
@@ -134,7 +135,7 @@ impl<M> Address<M> {
     where
         M: Send,
     {
-        noted!(Closing, self.id, self.sender.closed())
+        noted!(Closing, self.id, until(|| self.sender.is_closed(), self.sender.closed()))
     }
 
     /// Whether the owner of the mailbox has ended.

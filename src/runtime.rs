@@ -15,7 +15,7 @@ use std::sync::Arc;
 #[cfg(target_os = "linux")]
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
 /// What the actors need of the world.
@@ -325,6 +325,38 @@ impl<A: Future, B: Future> Future for Race<A, B> {
             Poll::Ready(a) => Poll::Ready(Either::A(a)),
             Poll::Pending => this.b.poll(cx).map(Either::B),
         }
+    }
+}
+
+/// Waits until it is `over`, of which `wait` tells a task once. Polled over and over beside other waits, it asks `over`
+/// alone: a listener would take its lock each time, to be told of the same task.
+pub(crate) fn until<O: Fn() -> bool, W: Future>(over: O, wait: W) -> Until<O, W> {
+    Until { over, told: None, wait }
+}
+
+pin_project! {
+    pub(crate) struct Until<O, W> {
+        over: O,
+        // The task that is woken.
+        told: Option<Waker>,
+        #[pin]
+        wait: W,
+    }
+}
+
+impl<O: Fn() -> bool, W: Future> Future for Until<O, W> {
+    type Output = ();
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let this = self.project();
+        if (this.over)() {
+            return Poll::Ready(());
+        }
+        if this.told.as_ref().is_some_and(|told| told.will_wake(cx.waker())) {
+            return Poll::Pending;
+        }
+        *this.told = Some(cx.waker().clone());
+        this.wait.poll(cx).map(|_| ())
     }
 }
 

@@ -15,7 +15,7 @@ use crate::directory;
 use crate::framing::{Action, Binding, Count, Framing, Malformed, Request, Requests, Trouble};
 use crate::mailbox::Address;
 use crate::pool::{Lease, Pool, Share};
-use crate::runtime::{Either, race};
+use crate::runtime::{Either, race, until};
 use crate::socket::{Chunk, Socket, recv};
 use crate::tunnel::{self, Cut, Exit, Post};
 use crate::{Boxed, Side};
@@ -57,7 +57,7 @@ impl RequestReader {
             gone: Box::pin(async move { to_client.closed().await }),
             draining: Box::pin(async move {
                 // Nothing is ever sent.
-                let _ = drain.recv().await;
+                until(|| drain.is_closed(), drain.recv()).await;
             }),
             asked: VecDeque::new(),
             pruned: 0,
@@ -703,6 +703,9 @@ impl Reading {
     async fn credit(&mut self) -> Result<Credit, Exit> {
         loop {
             self.take_told()?;
+            if let Some(credit) = self.reader.credits.try_take() {
+                return Ok(credit);
+            }
             let told = self.tab.heard();
             match race(self.reader.credits.take(), race(told, self.gone.as_mut())).await {
                 Either::A(credit) => return Ok(credit),
