@@ -116,6 +116,9 @@ impl Config {
                 ));
             }
         }
+        if self.io == Io::Epoll && !cfg!(target_os = "linux") {
+            return Err("this system has no epoll; use auto or std".into());
+        }
         for (name, value) in [
             ("tick", self.tick),
             ("connect-timeout", self.connect_timeout),
@@ -145,8 +148,10 @@ impl Config {
 /// How sockets are waited for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Io {
-    /// By an epoll of this program's own, where there is one (Linux).
+    /// By an epoll of this program's own, where there is one, and else as `Std`.
     Auto,
+    /// By that epoll, which is Linux's.
+    Epoll,
     /// By async-std's reactor, which asks the kernel anew for each wait.
     Std,
 }
@@ -154,6 +159,7 @@ pub enum Io {
 impl fmt::Display for Io {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
+            Io::Epoll => "epoll",
             Io::Auto if cfg!(target_os = "linux") => "epoll",
             Io::Auto | Io::Std => "std",
         })
