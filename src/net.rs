@@ -370,6 +370,7 @@ impl Listen for Listener {
 
 impl Drop for Listener {
     fn drop(&mut self) {
+        self.ready.forget();
         if let Some(file) = self.file.take() {
             file.remove();
         }

@@ -272,7 +272,8 @@ impl Drop for Task {
     }
 }
 
-/// Sets how many threads carry this process's tasks; has an effect only before the first task is started.
+/// Sets how many threads carry this process's proxies; has an effect only before the first one is bound. One, unless this is
+/// called: more cost more for each message. Callbacks run on these threads, and hold up what they carry.
 ///
 /// This is what `ASYNC_STD_THREAD_COUNT` does, without the environment: setting a variable is unsafe once a program
 /// has threads.

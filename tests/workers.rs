@@ -5,6 +5,7 @@ use crate::folder::Folder;
 use rustix::process::{Pid, Signal, kill_process};
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::os::unix::net::UnixStream;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -204,6 +205,26 @@ fn sighup_reopens_the_log_of_every_process() {
     kill_process(Pid::from_child(&child), Signal::TERM).expect("it lives");
     assert!(child.wait().expect("it is ours").success());
     assert_eq!(lines(&now, "all workers have ended"), 1);
+}
+
+#[test]
+fn a_unix_socket_is_shared_and_its_file_goes_with_the_supervisor() {
+    let backend = FakeBackend::echo().listen();
+    let folder = Folder::new();
+    let path = folder.path("socket");
+    let (place, listen) = (backend.address().to_string(), format!("unix:{path}"));
+    let mut binary = Binary::start(&["--backend", &place, "--workers", "2", "--listen", &listen]);
+    let workers = [started(&mut binary), started(&mut binary)];
+    kill_process(workers[0].1, Signal::KILL).expect("it lives");
+    started(&mut binary);
+    let mut client = UnixStream::connect(&path).expect("nobody is refused");
+    client.write_all(b"hello").expect("the proxy reads");
+    let mut reply = [0; 5];
+    client.read_exact(&mut reply).expect("an echo");
+    assert_eq!(&reply, b"hello");
+    drop(client);
+    assert!(binary.stop().status.success());
+    assert!(!std::path::Path::new(&path).exists());
 }
 
 #[test]

@@ -118,6 +118,12 @@ impl Watched {
     pub(super) fn write(&self) -> &Direction {
         &self.source.write
     }
+
+    /// Has the kernel forget it now: for a socket that another process may have as well, and keep open.
+    pub(super) fn forget(&self) {
+        // It is there, or its adding has failed.
+        let _ = epoll::delete(&self.edge.epoll, &self.socket);
+    }
 }
 
 impl Drop for Watched {

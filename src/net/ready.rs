@@ -53,6 +53,16 @@ impl Ready {
         }
     }
 
+    /// It is about to be dropped, and another process may have it as well.
+    pub(super) fn forget(&self) {
+        match self {
+            // It asks for each wait.
+            Ready::Reactor { .. } => {}
+            #[cfg(target_os = "linux")]
+            Ready::Edge(watched) => watched.forget(),
+        }
+    }
+
     /// Waits until it is worth reading.
     pub(super) fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<io::Result<Seen>> {
         match self {
