@@ -302,10 +302,11 @@ impl Report {
         let text = format!(
             "# Measured beside others\n\n`cargo bench --bench peers`; {} rounds, in which the proxies took turns. A ratio is the \
              median of those within a round,\nand below it is how far they lay apart. CPU is that of the proxy's process, memory \
-             what it grew by.\n\n{}\n![The ratios beside their targets](results.svg)\n\n{}\n## Where\n\n{}\n",
+             what it grew by.\n\n{}\n![The ratios beside their targets](results.svg)\n\n{}\n{}\n## Where\n\n{}\n",
             self.round_count,
             "",
             self.table(),
+            include_str!("../held-back.md"),
             machine()
         );
         fs::write(folder.join("RESULTS.md"), text)?;
@@ -317,38 +318,40 @@ impl Report {
         let rows: Vec<_> = self.rows.iter().filter(|row| !row.against.is_empty()).collect();
         let height = 30 * rows.len() + 40;
         let mut svg = format!(
-            "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"900\" height=\"{height}\" font-family=\"sans-serif\" font-size=\"13\">\n\
-             <rect width=\"900\" height=\"{height}\" fill=\"white\"/>\n"
+            "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"980\" height=\"{height}\" font-family=\"sans-serif\" font-size=\"13\">\n\
+             <rect width=\"980\" height=\"{height}\" fill=\"white\"/>\n"
         );
         for (place, row) in rows.iter().enumerate() {
             let top = 30 * place + 20;
             let _ = writeln!(
                 svg,
-                "<text x=\"440\" y=\"{}\" text-anchor=\"end\">{} / {}</text>",
+                "<text x=\"520\" y=\"{}\" text-anchor=\"end\">{} / {}</text>",
                 top + 14,
                 escape(&row.work),
                 escape(&row.against)
             );
             let Some(middle) = median(&row.rounds) else {
-                let _ = writeln!(svg, "<text x=\"450\" y=\"{}\">not measured</text>", top + 14);
+                let _ = writeln!(svg, "<text x=\"530\" y=\"{}\">not measured</text>", top + 14);
                 continue;
             };
-            let wide = |ratio: f64| (ratio * 150.0).clamp(1.0, 380.0);
+            let at = |ratio: f64| 530.0 + (ratio * 150.0).clamp(1.0, 380.0);
+            let target = row.target.get(2..).and_then(|text| text.trim().parse().ok()).map(at);
             let colour =
                 row.is_met().map_or("#8899aa", |met| if met { "#3a8f4d" } else { "#c4553b" });
+            let end = at(middle);
             let _ = writeln!(
                 svg,
-                "<rect x=\"450\" y=\"{top}\" width=\"{:.0}\" height=\"20\" fill=\"{colour}\"/>\
+                "<rect x=\"530\" y=\"{top}\" width=\"{:.0}\" height=\"20\" fill=\"{colour}\"/>\
                  <text x=\"{:.0}\" y=\"{}\">{middle:.2}</text>",
-                wide(middle),
-                456.0 + wide(middle),
+                end - 530.0,
+                // Not across the line.
+                6.0 + target.map_or(end, |target| target.max(end)),
                 top + 15
             );
-            if let Some(target) = row.target.get(2..).and_then(|text| text.trim().parse().ok()) {
-                let at = 450.0 + wide(target);
+            if let Some(target) = target {
                 let _ = writeln!(
                     svg,
-                    "<line x1=\"{at:.0}\" x2=\"{at:.0}\" y1=\"{}\" y2=\"{}\" stroke=\"black\" stroke-width=\"2\"/>",
+                    "<line x1=\"{target:.0}\" x2=\"{target:.0}\" y1=\"{}\" y2=\"{}\" stroke=\"black\" stroke-width=\"2\"/>",
                     top - 3,
                     top + 23
                 );
