@@ -18,29 +18,50 @@ use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
-/// What the actors need of the world.
+/// What the actors need of the world; as it stands here, of the real one, by async-std.
 pub(crate) trait Runtime: Send + Sync + 'static {
     /// Starts a task, which works for `conn` if for any. Only [`actor::spawn`](crate::actor::spawn) calls this.
-    fn spawn(&self, name: &'static str, conn: Option<ConnId>, task: Boxed<'static, ()>) -> Task;
+    fn spawn(&self, _: &'static str, _: Option<ConnId>, task: Boxed<'static, ()>) -> Task {
+        Task::new(async_std::task::spawn(task))
+    }
 
     /// The time. It may cost a system call: never asked per message.
-    fn now(&self) -> Instant;
+    fn now(&self) -> Instant {
+        Instant::now()
+    }
 
     /// Waits. Each wait takes a lock in the reactor: never one per message.
-    fn sleep(&self, time: Duration) -> Boxed<'static, ()>;
+    fn sleep(&self, time: Duration) -> Boxed<'static, ()> {
+        Box::pin(async_std::task::sleep(time))
+    }
 
     /// A number by chance, so that what was started together does not go on together. Nothing is kept secret by it.
-    fn random(&self) -> u32;
+    fn random(&self) -> u32 {
+        use std::hash::{BuildHasher, Hasher, RandomState};
+        // Each has keys of its own; std has no other source.
+        RandomState::new().build_hasher().finish() as u32
+    }
 
     /// The addresses of a host name, in the order in which they should be tried.
-    fn resolve<'a>(&'a self, host: &'a str, port: u16) -> Boxed<'a, io::Result<Vec<SocketAddr>>>;
+    fn resolve<'a>(&'a self, host: &'a str, port: u16) -> Boxed<'a, io::Result<Vec<SocketAddr>>> {
+        use async_std::net::ToSocketAddrs;
+        Box::pin(async move {
+            let found: Vec<_> = (host, port).to_socket_addrs().await?.collect();
+            if found.is_empty() {
+                return Err(io::Error::other("the name has no address"));
+            }
+            Ok(found)
+        })
+    }
 
     /// Listens on an address or a path, not on a name.
-    fn listen(&self, endpoint: &Endpoint, options: &Listening) -> io::Result<Box<dyn Listen>>;
+    fn listen(&self, endpoint: &Endpoint, options: &Listening) -> io::Result<Box<dyn Listen>> {
+        Ok(Box::new(net::Listener::bind(endpoint, options, edge(options.socket.io))?))
+    }
 
     /// Accepts on a socket that listens already.
-    fn adopt(&self, _: OwnedFd, _: &Listening) -> io::Result<Box<dyn Listen>> {
-        Err(io::ErrorKind::Unsupported.into())
+    fn adopt(&self, socket: OwnedFd, options: &Listening) -> io::Result<Box<dyn Listen>> {
+        Ok(Box::new(net::Listener::adopt(socket, options, edge(options.socket.io))?))
     }
 
     /// Connects to an address or a path, not to a name.
@@ -48,7 +69,12 @@ pub(crate) trait Runtime: Send + Sync + 'static {
         &'a self,
         endpoint: &'a Endpoint,
         options: &'a Options,
-    ) -> Boxed<'a, io::Result<Arc<dyn Socket>>>;
+    ) -> Boxed<'a, io::Result<Arc<dyn Socket>>> {
+        Box::pin(async move {
+            let stream = net::Stream::dial(endpoint, options, edge(options.io).as_ref()).await?;
+            Ok(Arc::new(stream) as Arc<dyn Socket>)
+        })
+    }
 }
 
 /// A running task. Dropping it cancels the task, as in smol; async-std's own handle would let it go on.
@@ -100,57 +126,9 @@ pub(crate) struct Listening {
 /// The real world, by async-std. Its executor and reactor are global, so this holds nothing.
 pub(crate) struct AsyncStd;
 
-impl Runtime for AsyncStd {
-    fn spawn(&self, _: &'static str, _: Option<ConnId>, task: Boxed<'static, ()>) -> Task {
-        Task::new(async_std::task::spawn(task))
-    }
+impl Runtime for AsyncStd {}
 
-    fn now(&self) -> Instant {
-        Instant::now()
-    }
-
-    fn sleep(&self, time: Duration) -> Boxed<'static, ()> {
-        Box::pin(async_std::task::sleep(time))
-    }
-
-    fn random(&self) -> u32 {
-        use std::hash::{BuildHasher, Hasher, RandomState};
-        // Each has keys of its own; std has no other source.
-        RandomState::new().build_hasher().finish() as u32
-    }
-
-    fn resolve<'a>(&'a self, host: &'a str, port: u16) -> Boxed<'a, io::Result<Vec<SocketAddr>>> {
-        use async_std::net::ToSocketAddrs;
-        Box::pin(async move {
-            let found: Vec<_> = (host, port).to_socket_addrs().await?.collect();
-            if found.is_empty() {
-                return Err(io::Error::other("the name has no address"));
-            }
-            Ok(found)
-        })
-    }
-
-    fn listen(&self, endpoint: &Endpoint, options: &Listening) -> io::Result<Box<dyn Listen>> {
-        Ok(Box::new(net::Listener::bind(endpoint, options, edge(options.socket.io))?))
-    }
-
-    fn adopt(&self, socket: OwnedFd, options: &Listening) -> io::Result<Box<dyn Listen>> {
-        Ok(Box::new(net::Listener::adopt(socket, options, edge(options.socket.io))?))
-    }
-
-    fn dial<'a>(
-        &'a self,
-        endpoint: &'a Endpoint,
-        options: &'a Options,
-    ) -> Boxed<'a, io::Result<Arc<dyn Socket>>> {
-        Box::pin(async move {
-            let stream = net::Stream::dial(endpoint, options, edge(options.io).as_ref()).await?;
-            Ok(Arc::new(stream) as Arc<dyn Socket>)
-        })
-    }
-}
-
-/// The same world, with threads and an epoll of our own for tasks and sockets.
+/// The same, with threads of our own for the tasks.
 #[cfg(target_os = "linux")]
 struct Own(Arc<net::Threads>);
 
@@ -158,38 +136,6 @@ struct Own(Arc<net::Threads>);
 impl Runtime for Own {
     fn spawn(&self, _: &'static str, _: Option<ConnId>, task: Boxed<'static, ()>) -> Task {
         Task::new(self.0.spawn(task))
-    }
-
-    fn now(&self) -> Instant {
-        AsyncStd.now()
-    }
-
-    fn sleep(&self, time: Duration) -> Boxed<'static, ()> {
-        AsyncStd.sleep(time)
-    }
-
-    fn random(&self) -> u32 {
-        AsyncStd.random()
-    }
-
-    fn resolve<'a>(&'a self, host: &'a str, port: u16) -> Boxed<'a, io::Result<Vec<SocketAddr>>> {
-        AsyncStd.resolve(host, port)
-    }
-
-    fn listen(&self, endpoint: &Endpoint, options: &Listening) -> io::Result<Box<dyn Listen>> {
-        AsyncStd.listen(endpoint, options)
-    }
-
-    fn adopt(&self, socket: OwnedFd, options: &Listening) -> io::Result<Box<dyn Listen>> {
-        AsyncStd.adopt(socket, options)
-    }
-
-    fn dial<'a>(
-        &'a self,
-        endpoint: &'a Endpoint,
-        options: &'a Options,
-    ) -> Boxed<'a, io::Result<Arc<dyn Socket>>> {
-        AsyncStd.dial(endpoint, options)
     }
 }
 

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 use std::io::{BufRead, BufReader, Read};
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
 use std::time::{Duration, Instant};
@@ -183,6 +183,12 @@ impl Drop for Binary {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// An address on which nobody listens now, for a proxy whose log is not read by the test.
+pub(crate) fn free_address() -> SocketAddr {
+    let socket = TcpListener::bind("127.0.0.1:0");
+    socket.and_then(|socket| socket.local_addr()).expect("a free port")
 }
 
 /// Waits until it is so: of what other processes do there is no event.

@@ -1,6 +1,6 @@
 //! The binary as its user meets it: flags, exit codes, log, signals.
 
-use crate::binary::{Binary, PATIENCE, PROGRAM, eventually, run};
+use crate::binary::{Binary, PATIENCE, PROGRAM, eventually, free_address, run};
 use crate::folder::Folder;
 use rustix::process::Signal;
 use std::io::{Read, Write};
@@ -247,9 +247,7 @@ fn the_log_file_is_reopened_on_sighup() {
     let folder = Folder::new();
     let (now, old) = (folder.path("log"), folder.path("log.1"));
     let place = backend.address().to_string();
-    let address = TcpListener::bind("127.0.0.1:0")
-        .and_then(|socket| socket.local_addr())
-        .expect("a free port");
+    let address = free_address();
     let listen = address.to_string();
     let flags =
         ["--backend", &place, "--listen", &listen, "--log-file", &now, "--log-format", "pretty"];
@@ -281,9 +279,7 @@ fn wait_for_text(path: &str, text: &str) {
 fn a_log_that_cannot_be_written_hurts_no_connection() {
     let backend = FakeBackend::echo().listen();
     let place = backend.address().to_string();
-    let address = TcpListener::bind("127.0.0.1:0")
-        .and_then(|socket| socket.local_addr())
-        .expect("a free port");
+    let address = free_address();
     let listen = address.to_string();
     let flags = ["--backend", &place, "--listen", &listen, "--log-file", "/dev/full"];
     let mut child =
@@ -314,9 +310,7 @@ fn a_log_that_cannot_be_written_hurts_no_connection() {
 fn a_reader_of_the_log_that_stands_still_stops_neither_traffic_nor_the_end() {
     let backend = FakeBackend::echo().listen();
     let place = backend.address().to_string();
-    let address = TcpListener::bind("127.0.0.1:0")
-        .and_then(|socket| socket.local_addr())
-        .expect("a free port");
+    let address = free_address();
     let flags = ["--backend", &place, "--listen", &address.to_string(), "--log-level", "trace"];
     let mut command = Command::new(PROGRAM);
     let mut child =

@@ -1,10 +1,10 @@
 //! `--workers`: several processes on one listening socket, and the one that keeps them.
 
-use crate::binary::{Binary, PATIENCE, PROGRAM, eventually, run};
+use crate::binary::{Binary, PATIENCE, PROGRAM, eventually, free_address, run};
 use crate::folder::Folder;
 use rustix::process::{Pid, Signal, kill_process};
 use std::io::{ErrorKind, Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpStream};
 use std::os::unix::net::UnixStream;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
@@ -182,9 +182,7 @@ fn sighup_reopens_the_log_of_every_process() {
     let folder = Folder::new();
     let (now, old) = (folder.path("log"), folder.path("log.1"));
     let place = backend.address().to_string();
-    let address = TcpListener::bind("127.0.0.1:0")
-        .and_then(|socket| socket.local_addr())
-        .expect("a free port");
+    let address = free_address();
     let listen = address.to_string();
     let mut child = Command::new(PROGRAM)
         .args(["--backend", &place, "--listen", &listen, "--workers", "2", "--log-file", &now])

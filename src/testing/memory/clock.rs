@@ -3,9 +3,9 @@
 use crate::connect::Backends;
 use crate::ids::ConnIds;
 use crate::proxy::Route;
-use crate::runtime::{AsyncStd, Listen, Listening, Options, Runtime, Task};
+use crate::runtime::{Listen, Listening, Options, Runtime};
 use crate::socket::{Buffers, Socket};
-use crate::{Boxed, Config, ConnId, Connect, Endpoint, Events};
+use crate::{Boxed, Config, Connect, Endpoint, Events};
 use std::future::poll_fn;
 use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
@@ -63,10 +63,6 @@ impl Clock {
 }
 
 impl Runtime for Clock {
-    fn spawn(&self, name: &'static str, conn: Option<ConnId>, task: Boxed<'static, ()>) -> Task {
-        AsyncStd.spawn(name, conn, task)
-    }
-
     fn now(&self) -> Instant {
         self.lock().now
     }

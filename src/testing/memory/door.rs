@@ -1,15 +1,13 @@
 //! Where in-memory clients come in: a listening socket without a port, and a runtime that listens on it.
 
 use super::{pair_reading, wake};
-use crate::runtime::{AsyncStd, Listen, Listening, Options, Runtime, Task};
+use crate::runtime::{Listen, Listening, Options, Runtime};
 use crate::socket::Socket;
-use crate::{Boxed, ConnId, Endpoint};
+use crate::{Boxed, Endpoint};
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind};
-use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
-use std::time::{Duration, Instant};
 
 /// The clients' side of a listening socket. Cheap to clone.
 #[derive(Clone)]
@@ -92,26 +90,6 @@ impl Drop for Listener {
 pub(crate) struct Indoors(pub(crate) Door);
 
 impl Runtime for Indoors {
-    fn spawn(&self, name: &'static str, conn: Option<ConnId>, task: Boxed<'static, ()>) -> Task {
-        AsyncStd.spawn(name, conn, task)
-    }
-
-    fn now(&self) -> Instant {
-        AsyncStd.now()
-    }
-
-    fn sleep(&self, time: Duration) -> Boxed<'static, ()> {
-        AsyncStd.sleep(time)
-    }
-
-    fn random(&self) -> u32 {
-        AsyncStd.random()
-    }
-
-    fn resolve<'a>(&'a self, host: &'a str, port: u16) -> Boxed<'a, io::Result<Vec<SocketAddr>>> {
-        AsyncStd.resolve(host, port)
-    }
-
     fn listen(&self, endpoint: &Endpoint, options: &Listening) -> io::Result<Box<dyn Listen>> {
         self.0.lock().backlog = options.backlog as usize;
         Ok(Box::new(Listener { door: self.0.clone(), endpoint: endpoint.clone() }))
