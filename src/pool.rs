@@ -445,6 +445,9 @@ impl State {
         let mut look: Option<Boxed<'static, ()>> = None;
         self.dial();
         loop {
+            if look.is_none() && self.somebody_waits() {
+                look = Some(runtime.sleep(self.config.queue_timeout / Self::LOOKS as u32));
+            }
             let looking = async {
                 match &mut look {
                     Some(look) => look.await,
@@ -455,18 +458,13 @@ impl State {
                 Either::A(Some(Message::Stop) | None) => return self.close(mailbox).await,
                 Either::A(Some(message)) => {
                     self.take(message);
-                    if look.is_none() && self.somebody_waits() {
-                        look = Some(runtime.sleep(self.config.queue_timeout / Self::LOOKS as u32));
-                    }
                     if let Some(until) = self.recheck.take() {
                         tick = runtime.sleep(until.saturating_duration_since(runtime.now()));
                     }
                 }
                 Either::B(Either::B(())) => {
                     self.look();
-                    look = self
-                        .somebody_waits()
-                        .then(|| runtime.sleep(self.config.queue_timeout / Self::LOOKS as u32));
+                    look = None;
                 }
                 Either::B(Either::A(())) => {
                     let now = runtime.now();

@@ -346,11 +346,7 @@ fn system_calls(
     running: &Running,
     work: impl FnOnce() -> io::Result<()>,
 ) -> io::Result<Vec<(String, u64)>> {
-    let mut command = program("strace");
-    command.args(["-f", "-c", "-p", &running.pid().to_string()]);
-    let strace = program::Program::start(&mut command, "");
-    strace.until_it_says("attached");
-    work()?;
-    strace.signal(rustix::process::Signal::INT);
-    Ok(measure::strace(&strace.end().stderr()))
+    let (worked, table) = program::traced(running.pid(), work);
+    worked?;
+    Ok(measure::strace(&table))
 }

@@ -14,13 +14,7 @@ fn calls(place: &str, flags: &[&str]) -> BTreeMap<String, f64> {
     let mut benchmark = program("redis-benchmark");
     let count = REQUESTS.to_string();
     benchmark.args(["-p", &port, "-c", "50", "-t", "set", "-q", "-n", &count]);
-    let mut strace = program("strace");
-    strace.args(["-f", "-c", "-p", &proxy.pid().to_string()]);
-    let strace = Program::start(&mut strace, "");
-    strace.until_it_says("attached");
-    succeed(&mut benchmark, "");
-    strace.signal(rustix::process::Signal::INT);
-    let printed = strace.end().stderr();
+    let (_, printed) = program::traced(proxy.pid(), || succeed(&mut benchmark, ""));
     let each = |(name, count)| (name, count as f64 / f64::from(REQUESTS));
     let calls: BTreeMap<_, _> = measure::strace(&printed).into_iter().map(each).collect();
     assert!(calls.contains_key("recvfrom"), "{printed}");

@@ -172,6 +172,15 @@ fn poll<T>(patience: Duration, mut look: impl FnMut() -> Option<T>) -> Option<T>
     }
 }
 
+/// What `strace -c` counts of a process, all its threads, while `work` is done.
+pub(crate) fn traced<T>(pid: u32, work: impl FnOnce() -> T) -> (T, String) {
+    let strace = Program::start(program("strace").args(["-f", "-c", "-p", &pid.to_string()]), "");
+    strace.until_it_says("attached");
+    let worked = work();
+    strace.signal(Signal::INT);
+    (worked, strace.end().stderr())
+}
+
 pub(crate) fn program(name: &str) -> Command {
     Command::new(find(name).expect("a test does not run without its programs"))
 }
