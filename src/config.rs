@@ -116,9 +116,7 @@ impl Config {
                 ));
             }
         }
-        if self.io == Io::Epoll && !cfg!(target_os = "linux") {
-            return Err("this system has no epoll; use auto or std".into());
-        }
+        self.io.check()?;
         for (name, value) in [
             ("tick", self.tick),
             ("connect-timeout", self.connect_timeout),
@@ -148,20 +146,48 @@ impl Config {
 /// How sockets are waited for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Io {
-    /// By an epoll of this program's own, where there is one, and else as `Std`.
+    /// By io_uring where the kernel allows it and one thread carries the tasks; else by epoll; else as `Std`.
     Auto,
-    /// By that epoll, which is Linux's.
+    /// By io_uring (Linux 6.1), which also receives and sends what is small, many by one call.
+    Uring,
+    /// By an epoll of this program's own, which is Linux's.
     Epoll,
     /// By async-std's reactor, which asks the kernel anew for each wait.
     Std,
 }
 
+impl Io {
+    /// What it comes to on this machine, for so many threads.
+    pub fn here(self, threads: usize) -> Io {
+        match self {
+            Io::Auto if threads == 1 && Io::Uring.check().is_ok() => Io::Uring,
+            Io::Auto if Io::Epoll.check().is_ok() => Io::Epoll,
+            Io::Auto => Io::Std,
+            io => io,
+        }
+    }
+
+    /// Whether there is such a thing on this machine.
+    fn check(self) -> Result<(), String> {
+        match self {
+            #[cfg(target_os = "linux")]
+            Io::Uring => crate::net::probe().map_err(|error| {
+                format!("this kernel has no io_uring for us ({error}); use auto or epoll")
+            }),
+            #[cfg(not(target_os = "linux"))]
+            Io::Uring | Io::Epoll => Err(format!("this system has no {self}; use auto or std")),
+            _ => Ok(()),
+        }
+    }
+}
+
 impl fmt::Display for Io {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
+            Io::Auto => "auto",
+            Io::Uring => "uring",
             Io::Epoll => "epoll",
-            Io::Auto if cfg!(target_os = "linux") => "epoll",
-            Io::Auto | Io::Std => "std",
+            Io::Std => "std",
         })
     }
 }

@@ -1,4 +1,4 @@
-//! Real sockets: TCP and unix-domain, watched by async-std's reactor or by an epoll of our own.
+//! Real sockets: TCP and unix-domain, watched by async-std's reactor, by an epoll of our own, or by an io_uring.
 //!
 //! Reads wait for readiness first and then read once. async-std's own stream tries, waits, and tries again: three
 //! system calls a message instead of one.
@@ -7,21 +7,24 @@
 mod edge;
 mod ready;
 #[cfg(target_os = "linux")]
-mod threads;
-
+mod ring;
 #[cfg(target_os = "linux")]
-pub(crate) use edge::Edge;
-#[cfg(not(target_os = "linux"))]
-pub(crate) use ready::Edge;
+mod threads;
+#[cfg(target_os = "linux")]
+mod uring;
+
+pub(crate) use ready::Watcher;
 #[cfg(target_os = "linux")]
 pub(crate) use threads::Threads;
+#[cfg(target_os = "linux")]
+pub(crate) use uring::probe;
 
 use crate::config::Keepalive;
 use crate::runtime::{Listen, Listening, Options};
 use crate::socket::{Buffers, Chunk, Socket, advance};
 use crate::{Boxed, Endpoint};
 use async_io::Timer;
-use ready::{Ready, Seen};
+use ready::{Readable, Ready, Seen};
 use socket2::{Domain, SockAddr, SockRef, TcpKeepalive, Type};
 use std::collections::VecDeque;
 use std::fs;
@@ -65,7 +68,7 @@ impl Stream {
     pub(crate) async fn dial(
         endpoint: &Endpoint,
         options: &Options,
-        edge: Option<&Arc<Edge>>,
+        watcher: &Watcher,
     ) -> io::Result<Stream> {
         let (domain, address) = address_of(endpoint)?;
         let socket = socket2::Socket::new(domain, Type::STREAM.nonblocking(), None)?;
@@ -78,7 +81,7 @@ impl Stream {
             Timer::after(BACKLOG_PAUSE).await;
             started = socket.connect(&address);
         }
-        let stream = Stream::new(socket, options.buffers.clone(), edge)?;
+        let stream = Stream::new(socket, options.buffers.clone(), watcher)?;
         match started {
             // A backend on this machine has answered already, though connect(2) never says so: no wait, and no timer for it.
             Err(error)
@@ -112,9 +115,9 @@ impl Stream {
     fn new(
         socket: socket2::Socket,
         buffers: Buffers,
-        edge: Option<&Arc<Edge>>,
+        watcher: &Watcher,
     ) -> io::Result<Stream> {
-        let ready = Ready::new(socket, edge)?;
+        let ready = Ready::stream(socket, watcher)?;
         Ok(Stream { ready, buffers, writer: AtomicU8::new(WRITER_IDLE) })
     }
 
@@ -129,8 +132,8 @@ impl Stream {
     /// none is: the kernel's socket lock orders the two calls, and these stores lie around them.
     fn end_of_stream(&self, cx: &mut Context<'_>) -> Poll<io::Result<Option<Chunk>>> {
         match self.writer.load(Ordering::SeqCst) {
-            WRITER_IDLE => Poll::Ready(Ok(None)),
-            WRITER_FAILED => Poll::Ready(Err(ErrorKind::ConnectionReset.into())),
+            WRITER_IDLE if !self.ready.has_failed() => Poll::Ready(Ok(None)),
+            WRITER_IDLE | WRITER_FAILED => Poll::Ready(Err(ErrorKind::ConnectionReset.into())),
             _ => {
                 // One system call on another thread is all that this waits for.
                 self.ready.read_again();
@@ -154,12 +157,18 @@ impl Stream {
 impl Socket for Stream {
     fn poll_recv(&self, cx: &mut Context<'_>) -> Poll<io::Result<Option<Chunk>>> {
         loop {
-            let seen = ready!(self.ready.poll_readable(cx))?;
+            let seen = match ready!(self.ready.poll_readable(cx))? {
+                Readable::Try(seen) => seen,
+                #[cfg(target_os = "linux")]
+                Readable::Chunk(chunk) => return Poll::Ready(Ok(Some(chunk))),
+                #[cfg(target_os = "linux")]
+                Readable::End => return self.end_of_stream(cx),
+            };
             let mut chunk = self.buffers.lease();
             match self.socket().read(&mut chunk) {
                 Ok(0) => return self.end_of_stream(cx),
                 Ok(count) => {
-                    self.ready.was_read(seen, count == chunk.len());
+                    self.ready.was_read(seen, count, count == chunk.len());
                     chunk.truncate(count);
                     return Poll::Ready(Ok(Some(chunk)));
                 }
@@ -176,6 +185,16 @@ impl Socket for Stream {
         chunks: &mut VecDeque<Chunk>,
     ) -> Poll<io::Result<usize>> {
         loop {
+            if let Some(sent) = self.ready.poll_send(cx, chunks) {
+                match ready!(sent) {
+                    Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                    Err(error) if is_retry(&error) => {
+                        ready!(self.ready.poll_room(cx, Seen::NOTHING))?;
+                    }
+                    sent => return Poll::Ready(sent),
+                }
+                continue;
+            }
             let mut slices = [IoSlice::new(&[]); BATCH];
             let mut used = 0;
             for (slice, chunk) in slices.iter_mut().zip(chunks.iter()) {
@@ -260,7 +279,7 @@ fn unacknowledged(_: &socket2::Socket) -> usize {
 /// A listening socket.
 pub(crate) struct Listener {
     /// How its clients are watched.
-    edge: Option<Arc<Edge>>,
+    watcher: Watcher,
     ready: Ready,
     endpoint: Endpoint,
     buffers: Buffers,
@@ -276,7 +295,7 @@ impl Listener {
     pub(crate) fn bind(
         endpoint: &Endpoint,
         options: &Listening,
-        edge: Option<Arc<Edge>>,
+        watcher: Watcher,
     ) -> io::Result<Listener> {
         let (domain, address) = address_of(endpoint)?;
         let socket = socket2::Socket::new(domain, Type::STREAM.nonblocking(), None)?;
@@ -303,7 +322,7 @@ impl Listener {
             }
         };
         socket.listen(i32::try_from(options.backlog).unwrap_or(i32::MAX))?;
-        Listener::of(socket, options, edge, file)
+        Listener::of(socket, options, watcher, file)
     }
 
     /// Accepts on a socket that listens already, for another process made it; the file of a unix socket stays with that.
@@ -313,7 +332,7 @@ impl Listener {
     pub(crate) fn adopt(
         socket: OwnedFd,
         options: &Listening,
-        edge: Option<Arc<Edge>>,
+        watcher: Watcher,
     ) -> io::Result<Listener> {
         let socket = socket2::Socket::from(socket);
         if !socket.is_listener()? {
@@ -321,13 +340,13 @@ impl Listener {
             return Err(io::Error::new(ErrorKind::InvalidInput, text));
         }
         socket.set_nonblocking(true)?;
-        Listener::of(socket, options, edge, None)
+        Listener::of(socket, options, watcher, None)
     }
 
     fn of(
         socket: socket2::Socket,
         options: &Listening,
-        edge: Option<Arc<Edge>>,
+        watcher: Watcher,
         file: Option<SocketFile>,
     ) -> io::Result<Listener> {
         let local = socket.local_addr()?;
@@ -336,9 +355,9 @@ impl Listener {
             (None, Some(path)) => Endpoint::Unix(path.to_path_buf()),
             (None, None) => return Err(io::Error::other("it listens at no address")),
         };
-        let ready = Ready::new(socket, edge.as_ref())?;
+        let ready = Ready::listener(socket, &watcher)?;
         let buffers = options.socket.buffers.clone();
-        Ok(Listener { ready, edge, endpoint, buffers, file })
+        Ok(Listener { ready, watcher, endpoint, buffers, file })
     }
 }
 
@@ -356,7 +375,7 @@ impl Listen for Listener {
         })?;
         // A unix client has no address of its own: it is named by where it came in.
         let peer = peer.map_or_else(|| self.endpoint.clone(), Endpoint::Ip);
-        Ok((Arc::new(Stream::new(socket, self.buffers.clone(), self.edge.as_ref())?), peer))
+        Ok((Arc::new(Stream::new(socket, self.buffers.clone(), &self.watcher)?), peer))
     }
 
     fn share(&self) -> io::Result<OwnedFd> {
@@ -514,7 +533,7 @@ mod tests {
     }
 
     fn dial(endpoint: &Endpoint) -> io::Result<Arc<dyn Socket>> {
-        let stream = block_on(Stream::dial(endpoint, &options(), None))?;
+        let stream = block_on(Stream::dial(endpoint, &options(), &Watcher::Reactor))?;
         Ok(Arc::new(stream))
     }
 
@@ -676,7 +695,7 @@ mod tests {
         }
 
         fn bind(&self, mode: Option<u32>) -> io::Result<Listener> {
-            Listener::bind(&Endpoint::Unix(self.path()), &listening(mode), None)
+            Listener::bind(&Endpoint::Unix(self.path()), &listening(mode), Watcher::Reactor)
         }
     }
 
@@ -764,9 +783,9 @@ mod tests {
         block_on(async {
             let options = options();
             let any = Endpoint::Ip(([127, 0, 0, 1], 0).into());
-            let listener = Listener::bind(&any, &listening(None), None).expect("a free port");
+            let listener = Listener::bind(&any, &listening(None), Watcher::Reactor).expect("a free port");
             let dialled =
-                Stream::dial(listener.endpoint(), &options, None).await.expect("it listens");
+                Stream::dial(listener.endpoint(), &options, &Watcher::Reactor).await.expect("it listens");
             poll_fn(|cx| listener.poll_waiting(cx)).await.expect("a client waits");
             let (accepted, _) = listener.ready.socket().accept().expect("a client waits");
             for socket in [dialled.socket(), &accepted] {
@@ -784,10 +803,10 @@ mod tests {
             let endpoint = Endpoint::Unix(path.clone());
             let options = options();
             let listener =
-                Listener::bind(&endpoint, &listening(None), None).expect("a path of ours");
+                Listener::bind(&endpoint, &listening(None), Watcher::Reactor).expect("a path of ours");
             let mut waiting = Vec::new();
             let mut last = loop {
-                let mut dial = Box::pin(Stream::dial(&endpoint, &options, None));
+                let mut dial = Box::pin(Stream::dial(&endpoint, &options, &Watcher::Reactor));
                 match poll_once(&mut dial).await {
                     Some(dialled) => waiting.push(dialled.expect("it listens")),
                     None => break dial,

@@ -3,7 +3,7 @@
 //! Everything else asks a [`Runtime`]; a test or a simulator can be one.
 
 use crate::config::{Io, Keepalive};
-use crate::net;
+use crate::net::{self, Watcher};
 use crate::socket::{Buffers, Socket};
 use crate::{Boxed, ConnId, Endpoint};
 use pin_project_lite::pin_project;
@@ -56,12 +56,12 @@ pub(crate) trait Runtime: Send + Sync + 'static {
 
     /// Listens on an address or a path, not on a name.
     fn listen(&self, endpoint: &Endpoint, options: &Listening) -> io::Result<Box<dyn Listen>> {
-        Ok(Box::new(net::Listener::bind(endpoint, options, edge(options.socket.io))?))
+        Ok(Box::new(net::Listener::bind(endpoint, options, watcher(options.socket.io))?))
     }
 
     /// Accepts on a socket that listens already.
     fn adopt(&self, socket: OwnedFd, options: &Listening) -> io::Result<Box<dyn Listen>> {
-        Ok(Box::new(net::Listener::adopt(socket, options, edge(options.socket.io))?))
+        Ok(Box::new(net::Listener::adopt(socket, options, watcher(options.socket.io))?))
     }
 
     /// Connects to an address or a path, not to a name.
@@ -71,7 +71,7 @@ pub(crate) trait Runtime: Send + Sync + 'static {
         options: &'a Options,
     ) -> Boxed<'a, io::Result<Arc<dyn Socket>>> {
         Box::pin(async move {
-            let stream = net::Stream::dial(endpoint, options, edge(options.io).as_ref()).await?;
+            let stream = net::Stream::dial(endpoint, options, &watcher(options.io)).await?;
             Ok(Arc::new(stream) as Arc<dyn Socket>)
         })
     }
@@ -152,23 +152,48 @@ pub(crate) fn real(io: Io) -> Arc<dyn Runtime> {
 /// Our own threads, if sockets are waited for in this way. One set for all proxies of this process, as async-std's are.
 #[cfg(target_os = "linux")]
 fn threads(io: Io) -> Option<Arc<net::Threads>> {
-    static THREADS: OnceLock<Option<Arc<net::Threads>>> = OnceLock::new();
-    let start = || match net::Threads::start(COUNT.load(Relaxed)) {
-        Ok(threads) => Some(threads),
+    static BY_URING: OnceLock<Option<Arc<net::Threads>>> = OnceLock::new();
+    static BY_EPOLL: OnceLock<Option<Arc<net::Threads>>> = OnceLock::new();
+    let count = COUNT.load(Relaxed);
+    let by_uring = || match net::Threads::with_uring(count) {
+        Ok(threads) => {
+            log::debug!("sockets are waited for by io_uring");
+            Some(threads)
+        }
+        Err(error) => {
+            let level = if io == Io::Uring { log::Level::Warn } else { log::Level::Debug };
+            log::log!(level, "epoll has to do, for there is no io_uring: {error}");
+            None
+        }
+    };
+    let by_epoll = || match net::Threads::with_epoll(count) {
+        Ok(threads) => {
+            log::debug!("sockets are waited for by an epoll of our own");
+            Some(threads)
+        }
         Err(error) => {
             log::warn!("async-std's reactor has to do, for there is no epoll of our own: {error}");
             None
         }
     };
-    if io == Io::Std { None } else { THREADS.get_or_init(start).clone() }
+    let uring = match io {
+        Io::Std => return None,
+        // Threads that share a ring cost more than it saves.
+        Io::Auto if count > 1 => None,
+        Io::Epoll => None,
+        Io::Auto | Io::Uring => BY_URING.get_or_init(by_uring).clone(),
+    };
+    uring.or_else(|| BY_EPOLL.get_or_init(by_epoll).clone())
 }
 
-/// Where a socket is to be watched.
-fn edge(io: Io) -> Option<Arc<net::Edge>> {
+/// Who watches sockets.
+fn watcher(io: Io) -> Watcher {
     #[cfg(target_os = "linux")]
-    return threads(io).map(|threads| Arc::clone(threads.edge()));
-    #[cfg(not(target_os = "linux"))]
-    return None;
+    if let Some(threads) = threads(io) {
+        return threads.watcher().clone();
+    }
+    let _ = io;
+    Watcher::Reactor
 }
 
 /// How many threads are asked for.

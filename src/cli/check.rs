@@ -48,7 +48,7 @@ fn report(flags: &Flags, config: &Config, pool: Option<(&str, &PoolConfig)>, fds
     line("connect-timeout", show_duration(config.connect_timeout));
     line("workers", flags.workers.to_string());
     line("threads", flags.threads.to_string());
-    line("io", config.io.to_string());
+    line("io", config.io.here(flags.threads).to_string());
     line("backlog", config.backlog.to_string());
     line("max-conn", config.max_conn.to_string());
     line("tick", show_duration(config.tick));

@@ -148,7 +148,7 @@ pub(crate) struct Flags {
     #[argh(option, arg_name = "TIME", from_str_fn(duration))]
     drain_timeout: Option<Duration>,
 
-    /// how sockets are waited for: epoll (of its own; Linux), std (async-std's reactor), or auto: epoll where there is one (default auto)
+    /// how sockets are waited for: uring (io_uring; Linux 6.1), epoll (of its own; Linux), std (async-std's reactor), or auto: the first of these that there is (default auto)
     #[argh(option, arg_name = "NAME", from_str_fn(io_name))]
     io: Option<Io>,
 
@@ -245,8 +245,8 @@ fn io_name(text: &str) -> Result<Io, String> {
         "auto" => Ok(Io::Auto),
         "epoll" => Ok(Io::Epoll),
         "std" => Ok(Io::Std),
-        "uring" => Err("io_uring is not built yet; use auto, epoll or std".into()),
-        _ => Err(format!("{text:?} is no way to wait for sockets; use auto, epoll or std")),
+        "uring" => Ok(Io::Uring),
+        _ => Err(format!("{text:?} is no way to wait for sockets; use auto, uring, epoll or std")),
     }
 }
 
@@ -369,8 +369,7 @@ mod tests {
         check(&["--keepalive", "1s,2s,0"], "use 1 to 127");
         check(&["--keepalive", "1s,2s,3,4"], "too many parts");
         check(&["--keepalive", "1d"], "32767s");
-        check(&["--io", "poll"], "use auto, epoll or std");
-        check(&["--io", "uring"], "is not built yet");
+        check(&["--io", "poll"], "use auto, uring, epoll or std");
         check(&["--unix-mode", "999"], "three octal digits");
         check(&["--unix-mode", "+77"], "three octal digits");
         check(&["--log-level", "loud"], "error, warn, info");

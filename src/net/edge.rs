@@ -34,6 +34,9 @@ pub(crate) struct Edge {
     sources: Mutex<Slab<Arc<Source>>>,
 }
 
+/// Sockets, and what has changed of them.
+pub(super) type Changed = Vec<(EventFlags, Arc<Source>)>;
+
 /// What is known of a socket.
 #[derive(Default)]
 pub(super) struct Source {
@@ -162,29 +165,72 @@ impl Edge {
 
     /// Sleeps until something changes, or somebody calls; not at all if somebody has called since [`Edge::hear`]. Then
     /// tells readers and writers what has changed.
-    pub(super) fn sleep(&self, changed: &mut Vec<(EventFlags, Arc<Source>)>) {
-        // Whoever calls from here on sees it; whoever has called before is seen.
+    pub(super) fn sleep(&self, changed: &mut Changed) {
+        self.lie_down();
+        self.wait(!self.is_called(), changed);
+        self.get_up();
+        tell(changed);
+    }
+
+    /// The same without a sleep, for whoever sleeps elsewhere until there is something to see.
+    pub(super) fn look(&self, changed: &mut Changed) {
+        while self.wait(false, changed) == EVENTS {}
+        tell(changed);
+    }
+
+    /// About to sleep: whoever calls from here on ends it, and whoever has called before is seen.
+    pub(super) fn lie_down(&self) {
         self.asleep.store(true, SeqCst);
-        let now = Timespec { tv_sec: 0, tv_nsec: 0 };
-        let limit = self.called.load(SeqCst).then_some(&now);
-        let mut events = [MaybeUninit::uninit(); EVENTS];
-        let woken = epoll::wait(&self.epoll, &mut events, limit);
+    }
+
+    pub(super) fn get_up(&self) {
         self.asleep.store(false, SeqCst);
+    }
+
+    pub(super) fn is_called(&self) -> bool {
+        self.called.load(SeqCst)
+    }
+
+    /// What becomes readable when there is something to see.
+    pub(super) fn epoll(&self) -> &OwnedFd {
+        &self.epoll
+    }
+
+    fn wait(&self, sleep: bool, changed: &mut Changed) -> usize {
+        let now = Timespec { tv_sec: 0, tv_nsec: 0 };
+        let limit = (!sleep).then_some(&now);
+        let mut events = [MaybeUninit::uninit(); EVENTS];
         // It fails only for what is no epoll, or for a signal.
-        let Ok((events, _)) = woken else { return };
-        {
-            let sources = self.sources();
-            for event in events {
-                // Gone: it was dropped meanwhile, or is the alarm. Whoever has its place now tries in vain, once.
-                let place = usize::try_from(event.data.u64()).unwrap_or(usize::MAX);
-                if let Some(source) = sources.get(place) {
-                    changed.push((event.flags, Arc::clone(source)));
-                }
+        let Ok((events, _)) = epoll::wait(&self.epoll, &mut events, limit) else { return 0 };
+        let sources = self.sources();
+        for event in &*events {
+            // Gone: it was dropped meanwhile, or is the alarm. Whoever has its place now tries in vain, once.
+            let place = usize::try_from(event.data.u64()).unwrap_or(usize::MAX);
+            if let Some(source) = sources.get(place) {
+                changed.push((event.flags, Arc::clone(source)));
             }
         }
-        for (flags, source) in changed.drain(..) {
-            source.change(flags);
+        events.len()
+    }
+
+    /// Calls the thread that sleeps here.
+    pub(super) fn call(&self) {
+        self.called.store(true, SeqCst);
+        self.nudge();
+    }
+
+    /// Ends its sleep, if it sleeps: for what it looks at before it does.
+    pub(super) fn nudge(&self) {
+        if self.asleep.load(SeqCst) && self.asleep.swap(false, SeqCst) {
+            // Full: so many calls are on their way that one is heard.
+            let _ = rustix::io::write(&self.alarm, &1_u64.to_ne_bytes());
         }
+    }
+}
+
+fn tell(changed: &mut Changed) {
+    for (flags, source) in changed.drain(..) {
+        source.change(flags);
     }
 }
 
@@ -195,11 +241,7 @@ impl Wake for Edge {
     }
 
     fn wake_by_ref(self: &Arc<Self>) {
-        self.called.store(true, SeqCst);
-        if self.asleep.swap(false, SeqCst) {
-            // Full: so many calls are on their way that one is heard.
-            let _ = rustix::io::write(&self.alarm, &1_u64.to_ne_bytes());
-        }
+        self.call();
     }
 }
 

@@ -1,12 +1,29 @@
-//! When a socket is worth reading or writing: by async-std's reactor, or by the epoll of `edge.rs`.
+//! When a socket is worth reading or writing: by async-std's reactor, by the epoll of `edge.rs`, or by the ring of `ring.rs`,
+//! which also does it.
 
 #[cfg(target_os = "linux")]
 use super::edge::{Edge, Watched};
+#[cfg(target_os = "linux")]
+use super::ring::{Arrival, Held, Ring};
+use crate::socket::Chunk;
 use async_io::Async;
+use std::collections::VecDeque;
 use std::io;
+#[cfg(target_os = "linux")]
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::task::{Context, Poll, ready};
+
+/// Who knows when sockets are ready.
+#[derive(Clone)]
+pub(crate) enum Watcher {
+    /// async-std's reactor.
+    Reactor,
+    #[cfg(target_os = "linux")]
+    Edge(Arc<Edge>),
+    #[cfg(target_os = "linux")]
+    Ring(Arc<Ring>),
+}
 
 /// A socket, and who knows when it is ready.
 pub(super) enum Ready {
@@ -18,6 +35,20 @@ pub(super) enum Ready {
     },
     #[cfg(target_os = "linux")]
     Edge(Watched),
+    #[cfg(target_os = "linux")]
+    Ring(Held),
+}
+
+/// What there is to read.
+pub(super) enum Readable {
+    /// It is worth trying.
+    Try(Seen),
+    /// This was read.
+    #[cfg(target_os = "linux")]
+    Chunk(Chunk),
+    /// The end of the stream was.
+    #[cfg(target_os = "linux")]
+    End,
 }
 
 /// Shown again when it is known what came of trying.
@@ -29,20 +60,28 @@ impl Seen {
     pub(super) const NOTHING: Seen = Seen(0);
 }
 
-/// No epoll of our own.
-#[cfg(not(target_os = "linux"))]
-pub(crate) enum Edge {}
-
 impl Ready {
-    pub(super) fn new(socket: socket2::Socket, edge: Option<&Arc<Edge>>) -> io::Result<Ready> {
-        #[cfg(target_os = "linux")]
-        if let Some(edge) = edge {
-            return Ok(Ready::Edge(Watched::new(edge, socket)?));
+    /// For a connection.
+    pub(super) fn stream(socket: socket2::Socket, watcher: &Watcher) -> io::Result<Ready> {
+        match watcher {
+            #[cfg(target_os = "linux")]
+            Watcher::Ring(ring) => Ok(Ready::Ring(Held::new(ring, socket))),
+            watcher => Ready::listener(socket, watcher),
         }
-        #[cfg(not(target_os = "linux"))]
-        let _ = edge;
-        let io = Async::new_nonblocking(socket)?;
-        Ok(Ready::Reactor { io, eager: AtomicBool::new(false) })
+    }
+
+    /// For a socket that is only waited for. A ring would keep it open for a while after it was dropped, and its port with it.
+    pub(super) fn listener(socket: socket2::Socket, watcher: &Watcher) -> io::Result<Ready> {
+        match watcher {
+            Watcher::Reactor => {
+                let io = Async::new_nonblocking(socket)?;
+                Ok(Ready::Reactor { io, eager: AtomicBool::new(false) })
+            }
+            #[cfg(target_os = "linux")]
+            Watcher::Edge(edge) => Ok(Ready::Edge(Watched::new(edge, socket)?)),
+            #[cfg(target_os = "linux")]
+            Watcher::Ring(ring) => Ok(Ready::Edge(Watched::new(ring.edge(), socket)?)),
+        }
     }
 
     pub(super) fn socket(&self) -> &socket2::Socket {
@@ -50,6 +89,8 @@ impl Ready {
             Ready::Reactor { io, .. } => io.get_ref(),
             #[cfg(target_os = "linux")]
             Ready::Edge(watched) => &watched.socket,
+            #[cfg(target_os = "linux")]
+            Ready::Ring(held) => held.socket(),
         }
     }
 
@@ -60,20 +101,31 @@ impl Ready {
             Ready::Reactor { .. } => {}
             #[cfg(target_os = "linux")]
             Ready::Edge(watched) => watched.forget(),
+            #[cfg(target_os = "linux")]
+            // None that listens.
+            Ready::Ring(_) => {}
         }
     }
 
-    /// Waits until it is worth reading.
-    pub(super) fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<io::Result<Seen>> {
+    /// Waits until it is worth reading, or was read.
+    pub(super) fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<io::Result<Readable>> {
         match self {
             Ready::Reactor { io, eager } => {
                 if !eager.load(Relaxed) {
                     ready!(io.poll_readable(cx))?;
                 }
-                Poll::Ready(Ok(Seen(0)))
+                Poll::Ready(Ok(Readable::Try(Seen(0))))
             }
             #[cfg(target_os = "linux")]
-            Ready::Edge(watched) => watched.read().poll(cx).map(|seen| Ok(Seen(seen))),
+            Ready::Edge(watched) => {
+                watched.read().poll(cx).map(|seen| Ok(Readable::Try(Seen(seen))))
+            }
+            #[cfg(target_os = "linux")]
+            Ready::Ring(held) => held.poll_arrival(cx).map_ok(|arrival| match arrival {
+                Arrival::Chunk(chunk) => Readable::Chunk(chunk),
+                Arrival::End => Readable::End,
+                Arrival::Call => Readable::Try(Seen(0)),
+            }),
         }
     }
 
@@ -83,11 +135,14 @@ impl Ready {
             Ready::Reactor { .. } => Seen(0),
             #[cfg(target_os = "linux")]
             Ready::Edge(watched) => Seen(watched.read().seen()),
+            #[cfg(target_os = "linux")]
+            Ready::Ring(_) => Seen(0),
         }
     }
 
-    /// A read got something; `filled` if there was room for no more.
-    pub(super) fn was_read(&self, seen: Seen, filled: bool) {
+    /// A read got so many bytes; `filled` if there was room for no more.
+    pub(super) fn was_read(&self, seen: Seen, count: usize, filled: bool) {
+        let _count = count;
         match self {
             Ready::Reactor { eager, .. } => eager.store(filled, Relaxed),
             #[cfg(target_os = "linux")]
@@ -95,6 +150,8 @@ impl Ready {
             Ready::Edge(watched) if !filled => watched.read().drained(seen.0),
             #[cfg(target_os = "linux")]
             Ready::Edge(_) => {}
+            #[cfg(target_os = "linux")]
+            Ready::Ring(held) => held.was_read(_count, filled),
         }
     }
 
@@ -104,6 +161,8 @@ impl Ready {
             Ready::Reactor { eager, .. } => eager.store(false, Relaxed),
             #[cfg(target_os = "linux")]
             Ready::Edge(watched) => watched.read().spent(seen.0),
+            #[cfg(target_os = "linux")]
+            Ready::Ring(held) => held.had_nothing(),
         }
     }
 
@@ -120,6 +179,8 @@ impl Ready {
             Ready::Reactor { .. } => Seen(0),
             #[cfg(target_os = "linux")]
             Ready::Edge(watched) => Seen(watched.write().seen()),
+            #[cfg(target_os = "linux")]
+            Ready::Ring(_) => Seen(0),
         }
     }
 
@@ -133,6 +194,33 @@ impl Ready {
                 watched.write().spent(_seen);
                 watched.write().poll(cx).map(|_| Ok(()))
             }
+            #[cfg(target_os = "linux")]
+            Ready::Ring(held) => held.poll_room(cx).map(Ok),
+        }
+    }
+
+    /// Writes from the front of `chunks`, and says how much; `None` if that is to be done by a call.
+    pub(super) fn poll_send(
+        &self,
+        cx: &mut Context<'_>,
+        chunks: &mut VecDeque<Chunk>,
+    ) -> Option<Poll<io::Result<usize>>> {
+        match self {
+            #[cfg(target_os = "linux")]
+            Ready::Ring(held) => held.poll_send(cx, chunks),
+            _ => {
+                let _ = (cx, chunks);
+                None
+            }
+        }
+    }
+
+    /// A write that was not done by a call has failed, and whoever wrote may not know it yet.
+    pub(super) fn has_failed(&self) -> bool {
+        match self {
+            #[cfg(target_os = "linux")]
+            Ready::Ring(held) => held.has_failed(),
+            _ => false,
         }
     }
 }

@@ -44,7 +44,7 @@ impl RunningBackend {
             io: crate::Io::Auto,
         };
         let options = Listening { socket, backlog: 1024, unix_mode: None, dual_stack: false };
-        let listener = net::Listener::bind(endpoint, &options, None)?;
+        let listener = net::Listener::bind(endpoint, &options, net::Watcher::Reactor)?;
         let endpoint = listener.endpoint().clone();
         let (stage, mut running) = Stage::open(part, endpoint);
         let serving = serve(listener, stage);

@@ -1,0 +1,564 @@
+//! Sockets whose small messages the kernel's io_uring receives and sends, many by one call.
+//!
+//! The thread that carries the tasks keeps the ring, alone ([`Keeper`]); it is to the sockets what an actor is to others:
+//!
+//! ```text
+//!   reader, writer ──orders──> keeper ──> kernel          what to receive, send or wait for: by the next call
+//!   reader, writer <─a place each─ keeper <── kernel      what has arrived, what has come of a send
+//! ```
+//!
+//! Small messages only. Whoever is sent much is read and written by calls, as over epoll, and asks the ring no more than
+//! when that is worth trying: so bytes wait in the kernel, whose peer hears of it, and not here.
+
+use super::edge::{Changed, Edge};
+use super::uring::{Done, Uring, Way};
+use crate::socket::{Buffers, Chunk};
+use atomic_waker::AtomicWaker;
+use concurrent_queue::{ConcurrentQueue, PushError};
+use slab::Slab;
+use std::collections::VecDeque;
+use std::io;
+use std::os::fd::AsRawFd;
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU8, Ordering::SeqCst};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll};
+
+/// The most that is small, in bytes: what is received into at once, and sent at once.
+const SMALL: usize = 4 << 10;
+
+/// Small buffers that are kept while nobody uses them.
+const SPARE: usize = 256;
+
+/// Orders that wait for the end of a turn. It has two hundred polls at most.
+const ORDERS: usize = 512;
+
+/// Chunks that have arrived before a reader took the first: with these, no more are received.
+const LONG: usize = 8;
+
+/// What readers and writers have of the ring.
+pub(crate) struct Ring {
+    /// Watches what is not received from or sent on, and has the alarm that ends a sleep.
+    edge: Arc<Edge>,
+    orders: ConcurrentQueue<Order>,
+    /// Places whose socket nobody has any more. Locked, as are the sources, for a socket that comes or goes.
+    gone: Mutex<Vec<usize>>,
+    sources: Mutex<Slab<Arc<Source>>>,
+    buffers: Buffers,
+}
+
+enum Order {
+    Recv(usize),
+    Send(usize, Chunk),
+    WaitFor(usize, Way),
+}
+
+/// A socket, and what its reader and its writer are told.
+struct Source {
+    socket: socket2::Socket,
+    reading: AtomicU8,
+    /// One chunk; the keeper has those behind it.
+    arrived: ConcurrentQueue<Chunk>,
+    /// It has some.
+    behind: AtomicBool,
+    /// [`OPEN`], [`ENDED`] or the number of the error, behind all chunks.
+    end: AtomicI32,
+    reader: AtomicWaker,
+    writing: AtomicU8,
+    sent: ConcurrentQueue<(Chunk, io::Result<usize>)>,
+    /// A send has failed: what is read as an end is none.
+    failed: AtomicBool,
+    writer: AtomicWaker,
+}
+
+const OPEN: i32 = 0;
+const ENDED: i32 = -1;
+
+// How a socket is read.
+/// Not at all, until somebody asks.
+const IDLE: u8 = 0;
+/// By the ring.
+const RING: u8 = 1;
+/// By calls, and it is worth trying.
+const CALLS: u8 = 2;
+/// By calls, and there was nothing.
+const DRY: u8 = 3;
+/// By calls, and the ring has been asked to say when.
+const ASKED: u8 = 4;
+
+// How it is written: IDLE, ASKED (the ring has been asked to say when there is room), and
+/// the ring has a chunk, or has said what came of it.
+const SENDING: u8 = 5;
+/// There is room again.
+const ROOM: u8 = 6;
+
+impl Ring {
+    pub(super) fn new() -> io::Result<Ring> {
+        Ok(Ring {
+            edge: Arc::new(Edge::new()?),
+            orders: ConcurrentQueue::bounded(ORDERS),
+            gone: Mutex::default(),
+            sources: Mutex::default(),
+            buffers: Buffers::new(SMALL, SPARE),
+        })
+    }
+
+    pub(super) fn edge(&self) -> &Arc<Edge> {
+        &self.edge
+    }
+
+    fn sources(&self) -> MutexGuard<'_, Slab<Arc<Source>>> {
+        // Whoever has panicked has left it as it was.
+        self.sources.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn gone(&self) -> MutexGuard<'_, Vec<usize>> {
+        self.gone.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What comes back finds no room: so many were given in this turn.
+    fn order(&self, order: Order) -> Result<(), Order> {
+        self.orders.push(order).map_err(PushError::into_inner)?;
+        self.edge.nudge();
+        Ok(())
+    }
+}
+
+/// What a reader is to do.
+pub(super) enum Arrival {
+    Chunk(Chunk),
+    /// The end, unless [`Held::has_failed`].
+    End,
+    /// To read by a call.
+    Call,
+}
+
+/// A socket of the ring, until this is dropped.
+pub(super) struct Held {
+    ring: Arc<Ring>,
+    place: usize,
+    source: Arc<Source>,
+}
+
+impl Held {
+    pub(super) fn new(ring: &Arc<Ring>, socket: socket2::Socket) -> Held {
+        let source = Arc::new(Source {
+            socket,
+            reading: AtomicU8::new(IDLE),
+            arrived: ConcurrentQueue::bounded(1),
+            behind: AtomicBool::new(false),
+            end: AtomicI32::new(OPEN),
+            reader: AtomicWaker::new(),
+            writing: AtomicU8::new(IDLE),
+            sent: ConcurrentQueue::bounded(1),
+            failed: AtomicBool::new(false),
+            writer: AtomicWaker::new(),
+        });
+        let place = ring.sources().insert(Arc::clone(&source));
+        Held { ring: Arc::clone(ring), place, source }
+    }
+
+    pub(super) fn socket(&self) -> &socket2::Socket {
+        &self.source.socket
+    }
+
+    /// A send by the ring has failed.
+    pub(super) fn has_failed(&self) -> bool {
+        self.source.failed.load(SeqCst)
+    }
+
+    /// Waits for what arrives.
+    pub(super) fn poll_arrival(&self, cx: &mut Context<'_>) -> Poll<io::Result<Arrival>> {
+        if let Some(arrival) = self.arrival() {
+            return Poll::Ready(arrival);
+        }
+        self.source.reader.register(cx.waker());
+        if let Some(arrival) = self.arrival() {
+            return Poll::Ready(arrival);
+        }
+        let (next, order) = match self.source.reading.load(SeqCst) {
+            IDLE if !self.source.behind.load(SeqCst) => (RING, Order::Recv(self.place)),
+            DRY => (ASKED, Order::WaitFor(self.place, Way::Read)),
+            _ => return Poll::Pending,
+        };
+        // Only the reader leaves these two.
+        let now = self.source.reading.swap(next, SeqCst);
+        if self.ring.order(order).is_err() {
+            self.source.reading.store(now, SeqCst);
+            cx.waker().wake_by_ref();
+        }
+        Poll::Pending
+    }
+
+    /// What there is. The order of the looks is the order of the bytes: who sees that nothing is behind, or that it has
+    /// ended, finds the last chunk.
+    fn arrival(&self) -> Option<io::Result<Arrival>> {
+        let source = &*self.source;
+        let (end, reading) = (source.end.load(SeqCst), source.reading.load(SeqCst));
+        let behind = source.behind.load(SeqCst);
+        if let Ok(chunk) = source.arrived.pop() {
+            if source.behind.load(SeqCst) {
+                self.ring.edge.call();
+            }
+            return Some(Ok(Arrival::Chunk(chunk)));
+        }
+        match (end, reading) {
+            _ if behind => None,
+            (OPEN, CALLS) => Some(Ok(Arrival::Call)),
+            (OPEN, _) => None,
+            (ENDED, _) => Some(Ok(Arrival::End)),
+            (error, _) => Some(Err(io::Error::from_raw_os_error(error))),
+        }
+    }
+
+    /// A call has read so many bytes; `filled` if there was room for no more.
+    pub(super) fn was_read(&self, count: usize, filled: bool) {
+        let next = match filled {
+            true => CALLS,
+            false if count > SMALL => DRY,
+            // Small again.
+            false => IDLE,
+        };
+        self.source.reading.store(next, SeqCst);
+    }
+
+    /// A call had nothing to read.
+    pub(super) fn had_nothing(&self) {
+        self.source.reading.store(DRY, SeqCst);
+    }
+
+    /// Sends from the front of `chunks` and says how much; `None` if that is to be done by a call, for it is much.
+    pub(super) fn poll_send(
+        &self,
+        cx: &mut Context<'_>,
+        chunks: &mut VecDeque<Chunk>,
+    ) -> Option<Poll<io::Result<usize>>> {
+        let source = &*self.source;
+        source.writer.register(cx.waker());
+        match source.writing.load(SeqCst) {
+            SENDING => {}
+            ASKED => return Some(Poll::Pending),
+            _ => {
+                let chunk = self.small(chunks)?;
+                source.writing.store(SENDING, SeqCst);
+                if let Err(order) = self.ring.order(Order::Send(self.place, chunk)) {
+                    source.writing.store(IDLE, SeqCst);
+                    if let Order::Send(_, chunk) = order {
+                        chunks.push_front(chunk);
+                    }
+                    cx.waker().wake_by_ref();
+                    return Some(Poll::Pending);
+                }
+            }
+        }
+        let Ok((mut chunk, outcome)) = source.sent.pop() else { return Some(Poll::Pending) };
+        source.writing.store(IDLE, SeqCst);
+        let sent = *outcome.as_ref().unwrap_or(&0);
+        if sent < chunk.len() {
+            chunk.advance(sent);
+            chunks.push_front(chunk);
+        }
+        Some(Poll::Ready(outcome))
+    }
+
+    /// All that is to be sent as one chunk, unless it is much.
+    fn small(&self, chunks: &mut VecDeque<Chunk>) -> Option<Chunk> {
+        let mut count = 0;
+        for chunk in &*chunks {
+            count += chunk.len();
+            if count > SMALL {
+                return None;
+            }
+        }
+        if chunks.len() == 1 {
+            return chunks.pop_front();
+        }
+        let mut all = self.ring.buffers.lease();
+        let mut start = 0;
+        for chunk in chunks.drain(..) {
+            all[start..start + chunk.len()].copy_from_slice(&chunk);
+            start += chunk.len();
+        }
+        all.truncate(count);
+        Some(all)
+    }
+
+    /// Waits until there is room to send.
+    pub(super) fn poll_room(&self, cx: &mut Context<'_>) -> Poll<()> {
+        let source = &*self.source;
+        source.writer.register(cx.waker());
+        match source.writing.load(SeqCst) {
+            ROOM => {
+                source.writing.store(IDLE, SeqCst);
+                return Poll::Ready(());
+            }
+            ASKED => return Poll::Pending,
+            _ => source.writing.store(ASKED, SeqCst),
+        }
+        if self.ring.order(Order::WaitFor(self.place, Way::Write)).is_err() {
+            source.writing.store(IDLE, SeqCst);
+            cx.waker().wake_by_ref();
+        }
+        Poll::Pending
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.ring.gone().push(self.place);
+        self.ring.edge.nudge();
+    }
+}
+
+/// What the thread that carries the tasks has of the ring.
+pub(super) struct Keeper {
+    ring: Arc<Ring>,
+    uring: Uring,
+    places: Vec<Place>,
+    /// Places that keep chunks for a reader.
+    behind: Vec<usize>,
+    done: Vec<Done>,
+    /// The edge is watched.
+    watches: bool,
+}
+
+/// What it knows of a socket.
+#[derive(Default)]
+struct Place {
+    /// None of which nothing was ever ordered.
+    source: Option<Arc<Source>>,
+    /// What the kernel has to say of it still. Until then the place is not given to another socket, and the file stays.
+    receives: bool,
+    is_cancelled: bool,
+    sends: bool,
+    waits_to_read: bool,
+    waits_to_write: bool,
+    /// It was sent much, and is to be read by calls.
+    is_bulk: bool,
+    /// Chunks that a reader has not had room for.
+    behind: VecDeque<Chunk>,
+    /// How it ended, while a send is under way that may say otherwise.
+    end: Option<i32>,
+    /// Nobody has it any more.
+    gone: bool,
+}
+
+impl Keeper {
+    /// # Errors
+    /// What the kernel lacks or forbids.
+    pub(super) fn new(ring: &Arc<Ring>) -> io::Result<Keeper> {
+        let uring = Uring::new(ring.buffers.clone())?;
+        let (places, behind, done) = Default::default();
+        Ok(Keeper { ring: Arc::clone(ring), uring, places, behind, done, watches: false })
+    }
+
+    /// As [`Edge::sleep`]; and carries out what was ordered.
+    pub(super) fn sleep(&mut self, changed: &mut Changed) {
+        self.hand_over_what_is_behind();
+        if !self.watches {
+            self.watches = true;
+            self.uring.watch(self.ring.edge.epoll().as_raw_fd());
+        }
+        self.ring.edge.lie_down();
+        // From here on whoever orders rings the alarm.
+        let gone = std::mem::take(&mut *self.ring.gone());
+        for _ in 0..self.ring.orders.len() {
+            let Ok(order) = self.ring.orders.pop() else { break };
+            self.carry_out(order);
+        }
+        for place in gone {
+            self.let_go(place);
+        }
+        let mut done = std::mem::take(&mut self.done);
+        self.uring.turn(!self.ring.edge.is_called(), &mut done);
+        self.ring.edge.get_up();
+        for done in done.drain(..) {
+            match done {
+                Done::Received { place, outcome, last } => self.received(place, outcome, last),
+                Done::Sent { place, chunk, outcome } => self.sent(place, chunk, outcome),
+                Done::Ready { place, way } => self.ready(place, way),
+                Done::Watched { last } => {
+                    self.watches &= !last;
+                    self.ring.edge.look(changed);
+                }
+            }
+        }
+        self.done = done;
+    }
+
+    fn carry_out(&mut self, order: Order) {
+        let place = match order {
+            Order::Recv(place) | Order::Send(place, _) | Order::WaitFor(place, _) => place,
+        };
+        if self.places.len() <= place {
+            self.places.resize_with(place + 1, Place::default);
+        }
+        let known = &mut self.places[place];
+        if known.source.is_none() {
+            known.source = self.ring.sources().get(place).cloned();
+        }
+        let Some(source) = &known.source else { return };
+        let socket = source.socket.as_raw_fd();
+        match order {
+            Order::Recv(_) => {
+                known.receives = true;
+                self.uring.recv(place, socket);
+            }
+            Order::Send(_, chunk) => {
+                known.sends = true;
+                self.uring.send(place, socket, chunk);
+            }
+            Order::WaitFor(_, way) => {
+                *known.waits(way) = true;
+                self.uring.wait_for(place, socket, way);
+            }
+        }
+    }
+
+    /// Nobody has the socket any more: has the kernel end what it does with it, and closes it then.
+    fn let_go(&mut self, place: usize) {
+        if let Some(known) = self.places.get_mut(place) {
+            known.gone = true;
+            known.behind.clear();
+            if known.receives && !known.is_cancelled {
+                self.uring.cancel_recv(place);
+            }
+            for way in [Way::Read, Way::Write] {
+                if *known.waits(way) {
+                    self.uring.cancel_wait(place, way);
+                }
+            }
+        }
+        self.free(place);
+    }
+
+    /// Closes the socket and gives its place away, if nobody has it and the kernel has nothing more to say of it.
+    fn free(&mut self, place: usize) {
+        if let Some(known) = self.places.get_mut(place) {
+            let is_busy =
+                known.receives || known.sends || known.waits_to_read || known.waits_to_write;
+            if is_busy || !known.gone {
+                return;
+            }
+            *known = Place::default();
+        }
+        self.ring.sources().remove(place);
+    }
+
+    fn received(&mut self, place: usize, outcome: io::Result<Option<Chunk>>, last: bool) {
+        let Some(known) = self.places.get_mut(place) else { return };
+        let Some(source) = known.source.clone() else { return };
+        match outcome {
+            _ if known.gone => {}
+            Ok(Some(chunk)) => {
+                known.is_bulk |= chunk.len() == SMALL;
+                if known.arrived(chunk) {
+                    self.behind.push(place);
+                }
+            }
+            // Two sockets are one when it comes to a reset: who hears of it first, by a send or a receive, is told alone.
+            Ok(None) if known.sends => known.end = Some(ENDED),
+            Ok(None) => source.end.store(ENDED, SeqCst),
+            Err(error) => match error.raw_os_error() {
+                // It was to stop, or the buffers ran out in this turn. Whoever reads asks again.
+                None | Some(libc::ECANCELED | libc::ENOBUFS | libc::EINTR | libc::EAGAIN) => {}
+                Some(number) => source.end.store(number, SeqCst),
+            },
+        }
+        if last {
+            known.receives = false;
+            known.is_cancelled = false;
+            let next = if std::mem::take(&mut known.is_bulk) { CALLS } else { IDLE };
+            if known.end.is_none() {
+                source.reading.store(next, SeqCst);
+            }
+        } else if (known.is_bulk || known.behind.len() >= LONG) && !known.is_cancelled {
+            known.is_cancelled = true;
+            self.uring.cancel_recv(place);
+        }
+        source.reader.wake();
+        self.free(place);
+    }
+
+    fn sent(&mut self, place: usize, chunk: Chunk, outcome: io::Result<usize>) {
+        let Some(known) = self.places.get_mut(place) else { return };
+        known.sends = false;
+        if let Some(source) = &known.source {
+            if matches!(&outcome, Err(error) if !super::is_retry(error)) {
+                source.failed.store(true, SeqCst);
+            }
+            if let Some(end) = known.end.take() {
+                source.end.store(end, SeqCst);
+                source.reader.wake();
+            }
+            // There is room: it is taken out before the next is ordered.
+            let _ = source.sent.push((chunk, outcome));
+            source.writer.wake();
+        }
+        self.free(place);
+    }
+
+    fn ready(&mut self, place: usize, way: Way) {
+        let Some(known) = self.places.get_mut(place) else { return };
+        *known.waits(way) = false;
+        if let Some(source) = &known.source {
+            match way {
+                Way::Read => {
+                    source.reading.store(CALLS, SeqCst);
+                    source.reader.wake();
+                }
+                Way::Write => {
+                    source.writing.store(ROOM, SeqCst);
+                    source.writer.wake();
+                }
+            }
+        }
+        self.free(place);
+    }
+
+    fn hand_over_what_is_behind(&mut self) {
+        let places = &mut self.places;
+        self.behind.retain(|place| places.get_mut(*place).is_some_and(Place::hand_over));
+    }
+}
+
+impl Place {
+    fn waits(&mut self, way: Way) -> &mut bool {
+        match way {
+            Way::Read => &mut self.waits_to_read,
+            Way::Write => &mut self.waits_to_write,
+        }
+    }
+
+    /// Gives the reader a chunk. Says whether it is the first that has to wait.
+    fn arrived(&mut self, chunk: Chunk) -> bool {
+        let Some(source) = &self.source else { return false };
+        if self.behind.is_empty() {
+            match source.arrived.push(chunk) {
+                Ok(()) => return false,
+                Err(full) => self.behind.push_back(full.into_inner()),
+            }
+            return self.hand_over();
+        }
+        self.behind.push_back(chunk);
+        false
+    }
+
+    /// Gives the reader what waits, for which it has room for one. Says whether some are left.
+    fn hand_over(&mut self) -> bool {
+        let Some(source) = &self.source else { return false };
+        if self.behind.is_empty() {
+            return false;
+        }
+        // Said before it is tried: a reader that takes one meanwhile calls for the next.
+        source.behind.store(true, SeqCst);
+        while let Some(chunk) = self.behind.pop_front() {
+            if let Err(full) = source.arrived.push(chunk) {
+                self.behind.push_front(full.into_inner());
+                return true;
+            }
+            source.reader.wake();
+        }
+        source.behind.store(false, SeqCst);
+        false
+    }
+}
