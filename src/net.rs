@@ -185,15 +185,8 @@ impl Socket for Stream {
         chunks: &mut VecDeque<Chunk>,
     ) -> Poll<io::Result<usize>> {
         loop {
-            if let Some(sent) = self.ready.poll_send(cx, chunks) {
-                match ready!(sent) {
-                    Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                    Err(error) if is_retry(&error) => {
-                        ready!(self.ready.poll_room(cx, Seen::NOTHING))?;
-                    }
-                    sent => return Poll::Ready(sent),
-                }
-                continue;
+            if let Some(taken) = self.ready.poll_send(cx, chunks) {
+                return taken;
             }
             let mut slices = [IoSlice::new(&[]); BATCH];
             let mut used = 0;
@@ -223,11 +216,14 @@ impl Socket for Stream {
     }
 
     fn shutdown_write(&self) -> io::Result<()> {
+        if self.ready.end_later() {
+            return Ok(());
+        }
         self.writing(|socket| socket.shutdown(Shutdown::Write))
     }
 
     fn pending(&self) -> usize {
-        unacknowledged(self.socket())
+        self.ready.unsent() + unacknowledged(self.socket())
     }
 
     fn delivered(&self) -> Boxed<'_, ()> {

@@ -6,6 +6,7 @@ use serde_json::Value;
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::time::Duration;
+use trunkline::Io;
 
 const RUNS: usize = 500;
 
@@ -15,9 +16,12 @@ struct Ends {
     backend: TcpStream,
 }
 
-/// Plays an ending 500 times with each number of threads and each `--io`; the access log must say `end` and `clean` each time.
+/// Plays an ending 500 times with each number of threads and each `--io` that there is; the access log must say `end` and
+/// `clean` each time.
 fn check(end: &str, clean: bool, play: fn(Ends)) {
-    for (threads, io) in [("1", "auto"), ("2", "auto"), ("1", "std"), ("2", "std")] {
+    let uring: &[&str] = if Io::Auto.here(1) == Io::Uring { &["uring"] } else { &[] };
+    let ways = uring.iter().chain(&["epoll", "std"]).flat_map(|io| [("1", *io), ("2", *io)]);
+    for (threads, io) in ways {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
         let place = listener.local_addr().expect("bound").to_string();
         let flags =

@@ -17,9 +17,14 @@ use trunkline::testing::{DEADLINE, Harness, HarnessBuilder};
 use trunkline::{ConnId, Io, Phase};
 
 /// A harness of each kind: what holds over sockets, however they are waited for, holds in memory.
-fn worlds() -> [HarnessBuilder; 3] {
-    let sockets = || Harness::builder().over_sockets();
-    [sockets(), sockets().with(|config| config.io = Io::Std), Harness::builder().in_memory()]
+fn worlds() -> Vec<HarnessBuilder> {
+    let over = |io| Harness::builder().over_sockets().with(move |config| config.io = io);
+    let mut worlds = vec![over(Io::Epoll), over(Io::Std), Harness::builder().in_memory()];
+    // Where the kernel has none, or forbids it, there is nothing to test.
+    if Io::Auto.here(1) == Io::Uring {
+        worlds.push(over(Io::Uring));
+    }
+    worlds
 }
 
 /// Waits until the one connection has come so far, and says which it is.

@@ -223,4 +223,22 @@ impl Ready {
             _ => false,
         }
     }
+
+    /// Bytes that were taken to be written, and that the kernel does not have.
+    pub(super) fn unsent(&self) -> usize {
+        match self {
+            #[cfg(target_os = "linux")]
+            Ready::Ring(held) => held.unsent(),
+            _ => 0,
+        }
+    }
+
+    /// Ends the writing as soon as all was sent; `false` if that is so now, and it is to be done by a call.
+    pub(super) fn end_later(&self) -> bool {
+        match self {
+            #[cfg(target_os = "linux")]
+            Ready::Ring(held) => held.end_later(),
+            _ => false,
+        }
+    }
 }

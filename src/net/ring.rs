@@ -18,8 +18,9 @@ use concurrent_queue::{ConcurrentQueue, PushError};
 use slab::Slab;
 use std::collections::VecDeque;
 use std::io;
+use std::net::Shutdown;
 use std::os::fd::AsRawFd;
-use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU8, Ordering::SeqCst};
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU8, AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 
@@ -64,14 +65,18 @@ struct Source {
     end: AtomicI32,
     reader: AtomicWaker,
     writing: AtomicU8,
-    sent: ConcurrentQueue<(Chunk, io::Result<usize>)>,
-    /// A send has failed: what is read as an end is none.
-    failed: AtomicBool,
+    /// Bytes that the ring was given and has not sent.
+    unsent: AtomicUsize,
+    /// The sending is to end behind them.
+    ends: AtomicBool,
+    /// The number of the error for which a send has failed: what is read as an end is none.
+    fault: AtomicI32,
     writer: AtomicWaker,
 }
 
 const OPEN: i32 = 0;
 const ENDED: i32 = -1;
+const NONE: i32 = 0;
 
 // How a socket is read.
 /// Not at all, until somebody asks.
@@ -86,9 +91,9 @@ const DRY: u8 = 3;
 const ASKED: u8 = 4;
 
 // How it is written: IDLE, ASKED (the ring has been asked to say when there is room), and
-/// the ring has a chunk, or has said what came of it.
+/// by the ring, which has a chunk.
 const SENDING: u8 = 5;
-/// There is room again.
+/// By calls, and there is room again.
 const ROOM: u8 = 6;
 
 impl Ring {
@@ -149,8 +154,9 @@ impl Held {
             end: AtomicI32::new(OPEN),
             reader: AtomicWaker::new(),
             writing: AtomicU8::new(IDLE),
-            sent: ConcurrentQueue::bounded(1),
-            failed: AtomicBool::new(false),
+            unsent: AtomicUsize::new(0),
+            ends: AtomicBool::new(false),
+            fault: AtomicI32::new(NONE),
             writer: AtomicWaker::new(),
         });
         let place = ring.sources().insert(Arc::clone(&source));
@@ -163,7 +169,24 @@ impl Held {
 
     /// A send by the ring has failed.
     pub(super) fn has_failed(&self) -> bool {
-        self.source.failed.load(SeqCst)
+        self.source.fault.load(SeqCst) != NONE
+    }
+
+    /// Bytes that were taken to be sent, and that the kernel does not have.
+    pub(super) fn unsent(&self) -> usize {
+        self.source.unsent.load(SeqCst)
+    }
+
+    /// Ends the sending as soon as all was sent; `false` if that is so now, and it is to be done by a call.
+    pub(super) fn end_later(&self) -> bool {
+        self.source.ends.store(true, SeqCst);
+        // The last one to look at it sees both: the keeper, if it has something still, or else we.
+        if self.unsent() > 0 {
+            // That all was sent goes without saying: have it looked at.
+            self.ring.edge.call();
+            return true;
+        }
+        !self.source.ends.swap(false, SeqCst)
     }
 
     /// Waits for what arrives.
@@ -226,38 +249,40 @@ impl Held {
         self.source.reading.store(DRY, SeqCst);
     }
 
-    /// Sends from the front of `chunks` and says how much; `None` if that is to be done by a call, for it is much.
+    /// Takes all of `chunks`, to be sent at the end of this turn; `None` if that is to be done by a call, for it is much.
+    /// As what the kernel takes to be sent, it may come to nothing still: the next one is told.
     pub(super) fn poll_send(
         &self,
         cx: &mut Context<'_>,
         chunks: &mut VecDeque<Chunk>,
     ) -> Option<Poll<io::Result<usize>>> {
         let source = &*self.source;
-        source.writer.register(cx.waker());
-        match source.writing.load(SeqCst) {
-            SENDING => {}
-            ASKED => return Some(Poll::Pending),
-            _ => {
-                let chunk = self.small(chunks)?;
-                source.writing.store(SENDING, SeqCst);
-                if let Err(order) = self.ring.order(Order::Send(self.place, chunk)) {
-                    source.writing.store(IDLE, SeqCst);
-                    if let Order::Send(_, chunk) = order {
-                        chunks.push_front(chunk);
-                    }
-                    cx.waker().wake_by_ref();
-                    return Some(Poll::Pending);
-                }
+        if matches!(source.writing.load(SeqCst), SENDING | ASKED) {
+            source.writer.register(cx.waker());
+            if matches!(source.writing.load(SeqCst), SENDING | ASKED) {
+                // That it was sent goes without saying: have it looked at.
+                self.ring.edge.call();
+                return Some(Poll::Pending);
             }
         }
-        let Ok((mut chunk, outcome)) = source.sent.pop() else { return Some(Poll::Pending) };
-        source.writing.store(IDLE, SeqCst);
-        let sent = *outcome.as_ref().unwrap_or(&0);
-        if sent < chunk.len() {
-            chunk.advance(sent);
-            chunks.push_front(chunk);
+        let fault = source.fault.load(SeqCst);
+        if fault != NONE {
+            return Some(Poll::Ready(Err(io::Error::from_raw_os_error(fault))));
         }
-        Some(Poll::Ready(outcome))
+        let chunk = self.small(chunks)?;
+        let count = chunk.len();
+        source.unsent.store(count, SeqCst);
+        source.writing.store(SENDING, SeqCst);
+        if let Err(order) = self.ring.order(Order::Send(self.place, chunk)) {
+            source.writing.store(IDLE, SeqCst);
+            source.unsent.store(0, SeqCst);
+            if let Order::Send(_, chunk) = order {
+                chunks.push_front(chunk);
+            }
+            cx.waker().wake_by_ref();
+            return Some(Poll::Pending);
+        }
+        Some(Poll::Ready(Ok(count)))
     }
 
     /// All that is to be sent as one chunk, unless it is much.
@@ -304,8 +329,23 @@ impl Held {
 
 impl Drop for Held {
     fn drop(&mut self) {
-        self.ring.gone().push(self.place);
-        self.ring.edge.nudge();
+        if self.source.is_idle() {
+            // The kernel does nothing with it: it is closed now.
+            self.ring.sources().remove(self.place);
+        } else {
+            self.ring.gone().push(self.place);
+            self.ring.edge.nudge();
+        }
+    }
+}
+
+impl Source {
+    /// The keeper knows nothing of it.
+    fn is_idle(&self) -> bool {
+        let (reading, writing) = (self.reading.load(SeqCst), self.writing.load(SeqCst));
+        !matches!(reading, RING | ASKED)
+            && !matches!(writing, SENDING | ASKED)
+            && !self.behind.load(SeqCst)
     }
 }
 
@@ -324,12 +364,12 @@ pub(super) struct Keeper {
 /// What it knows of a socket.
 #[derive(Default)]
 struct Place {
-    /// None of which nothing was ever ordered.
-    source: Option<Arc<Source>>,
     /// What the kernel has to say of it still. Until then the place is not given to another socket, and the file stays.
     receives: bool,
     is_cancelled: bool,
     sends: bool,
+    /// For which there was no room.
+    rest: Option<Chunk>,
     waits_to_read: bool,
     waits_to_write: bool,
     /// It was sent much, and is to be read by calls.
@@ -360,32 +400,59 @@ impl Keeper {
         }
         self.ring.edge.lie_down();
         // From here on whoever orders rings the alarm.
-        let gone = std::mem::take(&mut *self.ring.gone());
-        for _ in 0..self.ring.orders.len() {
-            let Ok(order) = self.ring.orders.pop() else { break };
-            self.carry_out(order);
-        }
-        for place in gone {
-            self.let_go(place);
+        let mut sleep = true;
+        {
+            let ring = Arc::clone(&self.ring);
+            let gone = std::mem::take(&mut *ring.gone());
+            let mut sources = ring.sources();
+            for _ in 0..ring.orders.len() {
+                let Ok(order) = ring.orders.pop() else { break };
+                self.carry_out(order, &sources);
+            }
+            for place in gone {
+                self.let_go(place, &mut sources);
+                // What it was sent last goes without saying.
+                sleep &= !self.places.get(place).is_some_and(|known| known.sends);
+            }
         }
         let mut done = std::mem::take(&mut self.done);
-        self.uring.turn(!self.ring.edge.is_called(), &mut done);
+        self.uring.turn(sleep && !self.ring.edge.is_called(), &mut done);
         self.ring.edge.get_up();
-        for done in done.drain(..) {
-            match done {
-                Done::Received { place, outcome, last } => self.received(place, outcome, last),
-                Done::Sent { place, chunk, outcome } => self.sent(place, chunk, outcome),
-                Done::Ready { place, way } => self.ready(place, way),
-                Done::Watched { last } => {
-                    self.watches &= !last;
-                    self.ring.edge.look(changed);
+        let mut look = false;
+        {
+            let ring = Arc::clone(&self.ring);
+            let mut sources = ring.sources();
+            for done in done.drain(..) {
+                let (place, source) = match &done {
+                    Done::Received { place, .. }
+                    | Done::Sent { place, .. }
+                    | Done::Ready { place, .. } => (*place, sources.get(*place)),
+                    Done::Watched { last } => {
+                        self.watches &= !last;
+                        look = true;
+                        continue;
+                    }
+                };
+                // Both are there until the last word of the kernel.
+                let Some(source) = source else { continue };
+                match done {
+                    Done::Received { outcome, last, .. } => {
+                        self.received(place, source, outcome, last);
+                    }
+                    Done::Sent { chunk, outcome, .. } => self.sent(place, source, chunk, outcome),
+                    Done::Ready { way, .. } => self.ready(place, source, way),
+                    Done::Watched { .. } => {}
                 }
+                self.free(place, &mut sources);
             }
         }
         self.done = done;
+        if look {
+            self.ring.edge.look(changed);
+        }
     }
 
-    fn carry_out(&mut self, order: Order) {
+    fn carry_out(&mut self, order: Order, sources: &Slab<Arc<Source>>) {
         let place = match order {
             Order::Recv(place) | Order::Send(place, _) | Order::WaitFor(place, _) => place,
         };
@@ -393,10 +460,8 @@ impl Keeper {
             self.places.resize_with(place + 1, Place::default);
         }
         let known = &mut self.places[place];
-        if known.source.is_none() {
-            known.source = self.ring.sources().get(place).cloned();
-        }
-        let Some(source) = &known.source else { return };
+        // It is there until this says that it has nothing to do with it.
+        let Some(source) = sources.get(place) else { return };
         let socket = source.socket.as_raw_fd();
         match order {
             Order::Recv(_) => {
@@ -415,7 +480,7 @@ impl Keeper {
     }
 
     /// Nobody has the socket any more: has the kernel end what it does with it, and closes it then.
-    fn let_go(&mut self, place: usize) {
+    fn let_go(&mut self, place: usize, sources: &mut Slab<Arc<Source>>) {
         if let Some(known) = self.places.get_mut(place) {
             known.gone = true;
             known.behind.clear();
@@ -428,11 +493,11 @@ impl Keeper {
                 }
             }
         }
-        self.free(place);
+        self.free(place, sources);
     }
 
     /// Closes the socket and gives its place away, if nobody has it and the kernel has nothing more to say of it.
-    fn free(&mut self, place: usize) {
+    fn free(&mut self, place: usize, sources: &mut Slab<Arc<Source>>) {
         if let Some(known) = self.places.get_mut(place) {
             let is_busy =
                 known.receives || known.sends || known.waits_to_read || known.waits_to_write;
@@ -441,17 +506,22 @@ impl Keeper {
             }
             *known = Place::default();
         }
-        self.ring.sources().remove(place);
+        sources.try_remove(place);
     }
 
-    fn received(&mut self, place: usize, outcome: io::Result<Option<Chunk>>, last: bool) {
+    fn received(
+        &mut self,
+        place: usize,
+        source: &Source,
+        outcome: io::Result<Option<Chunk>>,
+        last: bool,
+    ) {
         let Some(known) = self.places.get_mut(place) else { return };
-        let Some(source) = known.source.clone() else { return };
         match outcome {
             _ if known.gone => {}
             Ok(Some(chunk)) => {
                 known.is_bulk |= chunk.len() == SMALL;
-                if known.arrived(chunk) {
+                if known.arrived(chunk, source) {
                     self.behind.push(place);
                 }
             }
@@ -476,48 +546,79 @@ impl Keeper {
             self.uring.cancel_recv(place);
         }
         source.reader.wake();
-        self.free(place);
     }
 
-    fn sent(&mut self, place: usize, chunk: Chunk, outcome: io::Result<usize>) {
+    fn sent(
+        &mut self,
+        place: usize,
+        source: &Source,
+        mut chunk: Chunk,
+        outcome: io::Result<usize>,
+    ) {
         let Some(known) = self.places.get_mut(place) else { return };
         known.sends = false;
-        if let Some(source) = &known.source {
-            if matches!(&outcome, Err(error) if !super::is_retry(error)) {
-                source.failed.store(true, SeqCst);
+        let fault = match outcome {
+            Ok(count) => {
+                chunk.advance(count);
+                NONE
             }
-            if let Some(end) = known.end.take() {
-                source.end.store(end, SeqCst);
-                source.reader.wake();
-            }
-            // There is room: it is taken out before the next is ordered.
-            let _ = source.sent.push((chunk, outcome));
-            source.writer.wake();
+            Err(error) if super::is_retry(&error) => NONE,
+            Err(error) => error.raw_os_error().unwrap_or(libc::EIO),
+        };
+        source.fault.store(fault, SeqCst);
+        if let Some(end) = known.end.take() {
+            source.end.store(end, SeqCst);
+            source.reading.store(IDLE, SeqCst);
+            source.reader.wake();
         }
-        self.free(place);
+        if fault == NONE && !chunk.is_empty() && !known.gone {
+            source.unsent.store(chunk.len(), SeqCst);
+            source.writing.store(ASKED, SeqCst);
+            known.rest = Some(chunk);
+            known.waits_to_write = true;
+            return self.uring.wait_for(place, source.socket.as_raw_fd(), Way::Write);
+        }
+        source.unsent.store(0, SeqCst);
+        if source.ends.swap(false, SeqCst)
+            && let Err(error) = source.socket.shutdown(Shutdown::Write)
+        {
+            source.fault.store(error.raw_os_error().unwrap_or(libc::EIO), SeqCst);
+        }
+        source.writing.store(IDLE, SeqCst);
+        source.writer.wake();
     }
 
-    fn ready(&mut self, place: usize, way: Way) {
+    fn ready(&mut self, place: usize, source: &Source, way: Way) {
         let Some(known) = self.places.get_mut(place) else { return };
         *known.waits(way) = false;
-        if let Some(source) = &known.source {
-            match way {
-                Way::Read => {
-                    source.reading.store(CALLS, SeqCst);
-                    source.reader.wake();
-                }
-                Way::Write => {
-                    source.writing.store(ROOM, SeqCst);
-                    source.writer.wake();
-                }
+        match (way, known.rest.take()) {
+            _ if known.gone => {}
+            (Way::Read, rest) => {
+                known.rest = rest;
+                source.reading.store(CALLS, SeqCst);
+                source.reader.wake();
+            }
+            (Way::Write, Some(chunk)) => {
+                known.sends = true;
+                source.writing.store(SENDING, SeqCst);
+                self.uring.send(place, source.socket.as_raw_fd(), chunk);
+            }
+            (Way::Write, None) => {
+                source.writing.store(ROOM, SeqCst);
+                source.writer.wake();
             }
         }
-        self.free(place);
     }
 
     fn hand_over_what_is_behind(&mut self) {
-        let places = &mut self.places;
-        self.behind.retain(|place| places.get_mut(*place).is_some_and(Place::hand_over));
+        if self.behind.is_empty() {
+            return;
+        }
+        let sources = self.ring.sources();
+        self.behind.retain(|place| match (self.places.get_mut(*place), sources.get(*place)) {
+            (Some(known), Some(source)) => known.hand_over(source),
+            _ => false,
+        });
     }
 }
 
@@ -530,22 +631,20 @@ impl Place {
     }
 
     /// Gives the reader a chunk. Says whether it is the first that has to wait.
-    fn arrived(&mut self, chunk: Chunk) -> bool {
-        let Some(source) = &self.source else { return false };
+    fn arrived(&mut self, chunk: Chunk, source: &Source) -> bool {
         if self.behind.is_empty() {
             match source.arrived.push(chunk) {
                 Ok(()) => return false,
                 Err(full) => self.behind.push_back(full.into_inner()),
             }
-            return self.hand_over();
+            return self.hand_over(source);
         }
         self.behind.push_back(chunk);
         false
     }
 
     /// Gives the reader what waits, for which it has room for one. Says whether some are left.
-    fn hand_over(&mut self) -> bool {
-        let Some(source) = &self.source else { return false };
+    fn hand_over(&mut self, source: &Source) -> bool {
         if self.behind.is_empty() {
             return false;
         }

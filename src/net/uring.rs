@@ -12,7 +12,6 @@ use crate::socket::{Buffers, Chunk};
 use io_uring::squeue::{self, PushError};
 use io_uring::types::{BufRingEntry, CancelBuilder, Fd};
 use io_uring::{IoUring, Probe, cqueue, opcode};
-use slab::Slab;
 use std::collections::VecDeque;
 use std::io;
 use std::os::fd::RawFd;
@@ -43,7 +42,7 @@ pub(super) enum Way {
 pub(super) enum Done {
     /// Bytes, or the end of the stream. After the `last` it has stopped receiving.
     Received { place: usize, outcome: io::Result<Option<Chunk>>, last: bool },
-    /// So many bytes of the chunk.
+    /// So many bytes of the chunk; if not all, then for want of room.
     Sent { place: usize, chunk: Chunk, outcome: io::Result<usize> },
     /// It is worth trying, or the wait was cancelled.
     Ready { place: usize, way: Way },
@@ -90,8 +89,8 @@ pub(crate) fn probe() -> io::Result<()> {
 pub(super) struct Uring {
     ring: IoUring,
     given: Given,
-    /// What it sends, and for which place.
-    sending: Slab<(usize, Chunk)>,
+    /// What it sends in this turn, and for which place.
+    sending: Vec<Option<(usize, Chunk)>>,
     /// Operations for which it had no room.
     late: VecDeque<squeue::Entry>,
 }
@@ -118,10 +117,13 @@ impl Uring {
                 return Err(io::Error::other(format!("it has no operation {code}")));
             }
         }
+        if !ring.params().is_feature_skip_cqe_on_success() {
+            return Err(io::Error::other("it has a word for each success"));
+        }
         // One look-up of the file less for each call; it does as well without.
         let _ = ring.submitter().register_ring_fd();
         let given = Given::new(&ring, buffers)?;
-        Ok(Uring { ring, given, sending: Slab::new(), late: VecDeque::new() })
+        Ok(Uring { ring, given, sending: Vec::new(), late: VecDeque::new() })
     }
 
     /// Receives from now on, into a buffer of ours each time, until it says that this was the last.
@@ -130,16 +132,19 @@ impl Uring {
         self.push(entry.user_data(number(Kind::Recv, place)));
     }
 
-    /// Sends what there is room for, now.
+    /// Sends what there is room for, in the next turn.
     pub(super) fn send(&mut self, place: usize, socket: RawFd, chunk: Chunk) {
-        let slot = self.sending.vacant_entry();
-        let number = number(Kind::Send, slot.key());
+        let number = number(Kind::Send, self.sending.len());
         let (start, length) = (chunk.as_ptr(), chunk.len() as u32);
-        slot.insert((place, chunk));
-        // Tried once, so that it is known before this turn ends: never is a reset, or an end, told in between.
-        let flags = rustix::net::SendFlags::NOSIGNAL | rustix::net::SendFlags::DONTWAIT;
-        let entry = opcode::Send::new(Fd(socket), start, length).flags(flags.bits() as i32);
-        self.push(entry.build().user_data(number));
+        self.sending.push(Some((place, chunk)));
+        use rustix::net::SendFlags;
+        // DONTWAIT: it is tried once, while it is handed over, and has been done or has failed when the call returns; the
+        // kernel puts off none of these (REQ_F_NOWAIT in its io_uring/net.c). WAITALL: if it was not all, it has failed.
+        let how = SendFlags::NOSIGNAL | SendFlags::DONTWAIT;
+        let flags = how.bits() as i32 | libc::MSG_WAITALL;
+        let entry = opcode::Send::new(Fd(socket), start, length).flags(flags).build();
+        // A success goes without saying, and so does not end a sleep.
+        self.push(entry.user_data(number).flags(squeue::Flags::SKIP_SUCCESS));
     }
 
     /// Says once when it is worth reading or writing.
@@ -177,9 +182,9 @@ impl Uring {
     fn push(&mut self, entry: squeue::Entry) {
         if self.late.is_empty() {
             for _ in 0..2 {
-                // SAFETY: the memory that the entry names stays in `sending` until the kernel has said that it was sent;
-                // what it receives into was registered, and is kept in `given`. The others name none. A file that has
-                // been closed meanwhile is an error that the kernel tells.
+                // SAFETY: the memory that the entry names stays in `sending` until the turn in which the kernel has sent it, or
+                // has said that it cannot; what it receives into was registered, and is kept in `given`. The others name
+                // none. A file that has been closed meanwhile is an error that the kernel tells.
                 let Err(PushError { .. }) = (unsafe { self.ring.submission().push(&entry) }) else {
                     return;
                 };
@@ -203,7 +208,7 @@ impl Uring {
             // It fails for a signal, or for want of memory; what it was handed is there still.
             let _ = self.ring.submit_and_wait(sleep.into());
         }
-        let Uring { ring, given, sending, .. } = self;
+        let Uring { ring, given, sending, late } = self;
         for entry in ring.completion() {
             let (number, flags) = (entry.user_data(), entry.flags());
             let place = (number >> KINDS) as usize;
@@ -221,7 +226,7 @@ impl Uring {
                     done.push(Done::Received { place, outcome, last });
                 }
                 kind if kind == Kind::Send as u64 => {
-                    if let Some((place, chunk)) = sending.try_remove(place) {
+                    if let Some((place, chunk)) = sending.get_mut(place).and_then(Option::take) {
                         done.push(Done::Sent { place, chunk, outcome });
                     }
                 }
@@ -237,6 +242,14 @@ impl Uring {
             }
         }
         given.show();
+        let orders = ring.submission();
+        if late.is_empty() && orders.is_empty() && !orders.cq_overflow() {
+            // All were handed over, and what has failed was told above.
+            for (place, chunk) in sending.drain(..).flatten() {
+                let outcome = Ok(chunk.len());
+                done.push(Done::Sent { place, chunk, outcome });
+            }
+        }
     }
 }
 
