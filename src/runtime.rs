@@ -200,7 +200,7 @@ fn watcher(io: Io) -> Watcher {
 static COUNT: AtomicUsize = AtomicUsize::new(1);
 
 #[cfg(target_os = "linux")]
-impl Running for async_executor::Task<()> {
+impl Running for async_task::Task<()> {
     fn cancel(self: Box<Self>) {
         // Dropping the handle cancels.
     }

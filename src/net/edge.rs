@@ -11,9 +11,9 @@ use slab::Slab;
 use std::io;
 use std::mem::MaybeUninit;
 use std::os::fd::OwnedFd;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed, Ordering::SeqCst};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::task::{Context, Poll, Wake};
+use std::task::{Context, Poll};
 
 /// Changes that are taken in at once.
 const EVENTS: usize = 256;
@@ -213,6 +213,11 @@ impl Edge {
         events.len()
     }
 
+    /// As [`Edge::call`], by the thread that sleeps here itself.
+    pub(super) fn keep_awake(&self) {
+        self.called.store(true, Relaxed);
+    }
+
     /// Calls the thread that sleeps here.
     pub(super) fn call(&self) {
         self.called.store(true, SeqCst);
@@ -231,17 +236,6 @@ impl Edge {
 fn tell(changed: &mut Changed) {
     for (flags, source) in changed.drain(..) {
         source.change(flags);
-    }
-}
-
-/// A call to the thread that sleeps here.
-impl Wake for Edge {
-    fn wake(self: Arc<Self>) {
-        self.wake_by_ref();
-    }
-
-    fn wake_by_ref(self: &Arc<Self>) {
-        self.call();
     }
 }
 
@@ -315,7 +309,7 @@ mod tests {
         let edge = Arc::new(Edge::new().expect("there is an epoll"));
         let mut changed = Vec::new();
         edge.hear();
-        edge.wake_by_ref();
+        edge.call();
         edge.sleep(&mut changed);
         edge.hear();
         let sleeper = Arc::clone(&edge);
@@ -323,7 +317,7 @@ mod tests {
         while !edge.asleep.load(SeqCst) {
             std::thread::yield_now();
         }
-        edge.wake_by_ref();
+        edge.call();
         sleeping.join().expect("it has not panicked");
     }
 }

@@ -12,17 +12,15 @@
 use super::Watcher;
 use super::edge::{Changed, Edge};
 use super::ring::{Keeper, Ring};
-use async_executor::{Executor, Task};
-use futures_lite::future::{block_on, pending};
+use super::tasks::Tasks;
+use async_task::Task;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::pin::pin;
 use std::sync::{Arc, mpsc};
-use std::task::{Context, Waker};
 use std::thread;
 
 pub(crate) struct Threads {
-    tasks: Executor<'static>,
+    tasks: Arc<Tasks>,
     watcher: Watcher,
     /// What the first of them is called by.
     edge: Arc<Edge>,
@@ -64,7 +62,8 @@ impl Threads {
     }
 
     fn new(watcher: Watcher, edge: Arc<Edge>) -> Arc<Threads> {
-        Arc::new(Threads { tasks: Executor::new(), watcher, edge })
+        let tasks = Arc::new(Tasks::new(Arc::clone(&edge)));
+        Arc::new(Threads { tasks, watcher, edge })
     }
 
     /// Starts one, which has `rest` made on it; what that comes to, this returns.
@@ -80,6 +79,7 @@ impl Threads {
                 Err(error) => return drop(told.send(Err(error))),
             };
             drop(told.send(Ok(())));
+            this.tasks.adopt();
             loop {
                 // A task that panics is lost, and whoever waits for it hears of that; the others go on.
                 let _ = catch_unwind(AssertUnwindSafe(|| this.carry(&mut rest)));
@@ -103,19 +103,19 @@ impl Threads {
 
     /// Runs tasks, and rests when none is ready. The first thread also looks at its sockets after a good many of them.
     fn carry(&self, rest: &mut Rest) {
-        if let Rest::Help = rest {
-            return block_on(self.tasks.run(pending::<()>()));
-        }
-        let waker = Waker::from(Arc::clone(&self.edge));
-        let mut run = pin!(self.tasks.run(pending::<()>()));
         loop {
-            self.edge.hear();
-            // It is never ready: it returns when no task is, or wakes itself to let us look.
-            let _ = run.as_mut().poll(&mut Context::from_waker(&waker));
             match rest {
-                Rest::Edge(changed) => self.edge.sleep(changed),
-                Rest::Ring(keeper, changed) => keeper.sleep(changed),
-                Rest::Help => {}
+                Rest::Help => self.tasks.help(),
+                Rest::Edge(changed) => {
+                    self.edge.hear();
+                    self.tasks.run();
+                    self.edge.sleep(changed);
+                }
+                Rest::Ring(keeper, changed) => {
+                    self.edge.hear();
+                    self.tasks.run();
+                    keeper.sleep(changed);
+                }
             }
         }
     }
