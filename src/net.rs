@@ -114,11 +114,7 @@ impl Stream {
         Ok(stream)
     }
 
-    fn new(
-        socket: socket2::Socket,
-        buffers: Buffers,
-        watcher: &Watcher,
-    ) -> io::Result<Stream> {
+    fn new(socket: socket2::Socket, buffers: Buffers, watcher: &Watcher) -> io::Result<Stream> {
         let ready = Ready::stream(socket, watcher)?;
         Ok(Stream { ready, buffers, writer: AtomicU8::new(WRITER_IDLE) })
     }
@@ -530,16 +526,25 @@ mod tests {
         Listening { socket: options(), backlog: 8, unix_mode, dual_stack: false }
     }
 
+    /// Every way to wait for sockets that there is here. The tests' own thread never carries any of them.
+    fn watchers() -> [Watcher; 3] {
+        [crate::Io::Std, crate::Io::Epoll, crate::Io::Uring].map(crate::runtime::watcher)
+    }
+
     fn dial(endpoint: &Endpoint) -> io::Result<Arc<dyn Socket>> {
-        let stream = block_on(Stream::dial(endpoint, &options(), &Watcher::Reactor))?;
+        dial_by(&Watcher::Reactor, endpoint)
+    }
+
+    fn dial_by(watcher: &Watcher, endpoint: &Endpoint) -> io::Result<Arc<dyn Socket>> {
+        let stream = block_on(Stream::dial(endpoint, &options(), watcher))?;
         Ok(Arc::new(stream))
     }
 
     /// Our end of a connection, and a plain socket at the other.
-    fn connected() -> (Arc<dyn Socket>, TcpStream) {
+    fn connected(watcher: &Watcher) -> (Arc<dyn Socket>, TcpStream) {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
         let address = listener.local_addr().expect("bound");
-        let ours = dial(&Endpoint::Ip(address)).expect("it listens");
+        let ours = dial_by(watcher, &Endpoint::Ip(address)).expect("it listens");
         (ours, listener.accept().expect("it was dialled").0)
     }
 
@@ -550,117 +555,154 @@ mod tests {
     /// Linux tells a reset once, to the reader or to the writer, and shows the other a clean end.
     #[test]
     fn a_reset_is_never_read_as_a_clean_end_whoever_hears_of_it_first() {
-        for run in 0..500 {
-            let (ours, mut theirs) = connected();
-            let theirs_sent = Arc::clone(&ours);
-            let writer = thread::spawn(move || {
-                block_on(async {
-                    let mut peer = Peer::new("writer", theirs_sent);
-                    while peer.try_send(b"x").await.is_ok() {}
+        for watcher in watchers() {
+            for run in 0..500 {
+                let (ours, mut theirs) = connected(&watcher);
+                let theirs_sent = Arc::clone(&ours);
+                let writer = thread::spawn(move || {
+                    block_on(async {
+                        let mut peer = Peer::new("writer", theirs_sent);
+                        while peer.try_send(b"x").await.is_ok() {}
+                    });
                 });
-            });
-            let reader = thread::spawn(move || block_on(Peer::new("reader", ours).recv_to_end()));
-            theirs.read_exact(&mut [0; 1]).expect("the writer writes");
-            theirs.write_all(b"last words").expect("it is open");
-            reset(theirs);
-            writer.join().expect("no panic");
-            let seen = reader.join().expect("no panic");
-            assert!(seen.ending.is_reset(), "run {run}: {seen:?}");
+                let reader =
+                    thread::spawn(move || block_on(Peer::new("reader", ours).recv_to_end()));
+                theirs.read_exact(&mut [0; 1]).expect("the writer writes");
+                theirs.write_all(b"last words").expect("it is open");
+                reset(theirs);
+                writer.join().expect("no panic");
+                let seen = reader.join().expect("no panic");
+                assert!(seen.ending.is_reset(), "run {run}: {seen:?}");
+            }
         }
     }
 
     #[test]
     fn dropped_as_it_is_a_socket_resets_and_disarmed_it_ends_cleanly() {
-        for disarmed in [false, true] {
-            let (ours, mut theirs) = connected();
-            if disarmed {
-                ours.disarm();
+        for watcher in watchers() {
+            for disarmed in [false, true] {
+                let (ours, mut theirs) = connected(&watcher);
+                if disarmed {
+                    ours.disarm();
+                }
+                drop(ours);
+                let read = theirs.read(&mut [0; 1]);
+                assert_eq!(read.map_err(|error| error.kind()).ok(), disarmed.then_some(0));
             }
-            drop(ours);
-            let read = theirs.read(&mut [0; 1]);
-            assert_eq!(read.map_err(|error| error.kind()).ok(), disarmed.then_some(0));
         }
     }
 
     #[test]
     fn many_chunks_of_any_size_arrive_in_order() {
-        let (ours, mut theirs) = connected();
-        let chunks: Vec<Vec<u8>> = (1..100).map(|size| vec![size as u8; size * 100]).collect();
-        let expected = chunks.concat();
-        let sender = thread::spawn(move || {
-            let mut chunks = chunks.into_iter().map(Chunk::from).collect();
-            block_on(crate::socket::send_all(&*ours, &mut chunks, |_| {})).expect("it is open");
-            ours.shutdown_write().expect("it is open");
-            ours
-        });
-        let mut got = Vec::new();
-        theirs.read_to_end(&mut got).expect("a clean end");
-        assert!(got == expected);
-        drop(sender.join().expect("no panic"));
+        for watcher in watchers() {
+            let (ours, mut theirs) = connected(&watcher);
+            let chunks: Vec<Vec<u8>> = (1..100).map(|size| vec![size as u8; size * 100]).collect();
+            let expected = chunks.concat();
+            let sender = thread::spawn(move || {
+                let mut chunks = chunks.into_iter().map(Chunk::from).collect();
+                block_on(crate::socket::send_all(&*ours, &mut chunks, |_| {})).expect("it is open");
+                ours.shutdown_write().expect("it is open");
+                ours
+            });
+            let mut got = Vec::new();
+            theirs.read_to_end(&mut got).expect("a clean end");
+            assert!(got == expected);
+            drop(sender.join().expect("no panic"));
+        }
+    }
+
+    /// Much of it finds no room, or not enough; nothing else ends a sleep meanwhile.
+    #[test]
+    fn small_messages_to_a_peer_with_little_room_arrive_in_order() {
+        for watcher in watchers() {
+            let (ours, mut theirs) = connected(&watcher);
+            SockRef::from(&theirs).set_recv_buffer_size(256 << 10).expect("a socket");
+            let sender = thread::spawn(move || {
+                block_on(async {
+                    let mut peer = Peer::new("ours", ours);
+                    for number in 0..2000 {
+                        peer.send(&[number as u8; 3000]).await;
+                    }
+                    peer.fin();
+                    peer.delivered().await;
+                });
+            });
+            let mut got = Vec::new();
+            theirs.read_to_end(&mut got).expect("a clean end");
+            let expected: Vec<u8> = (0..2000).flat_map(|number| vec![number as u8; 3000]).collect();
+            assert!(got == expected);
+            sender.join().expect("no panic");
+        }
     }
 
     #[test]
     fn a_recv_that_is_dropped_loses_nothing() {
-        block_on(async {
-            let (ours, theirs) = connected();
-            let mut theirs = theirs;
-            for byte in 0..100 {
-                // Sometimes it is ready by now and sometimes it is not.
-                theirs.write_all(&[byte]).expect("it is open");
-                let early = poll_once(poll_fn(|cx| ours.poll_recv(cx))).await;
-                let chunk = match early {
-                    Some(chunk) => chunk,
-                    None => crate::socket::recv(&*ours).await,
-                };
-                assert_eq!(chunk.expect("it is open").as_deref(), Some(&[byte][..]));
-            }
-        });
+        for watcher in watchers() {
+            block_on(async {
+                let (ours, theirs) = connected(&watcher);
+                let mut theirs = theirs;
+                for byte in 0..100 {
+                    // Sometimes it is ready by now and sometimes it is not.
+                    theirs.write_all(&[byte]).expect("it is open");
+                    let early = poll_once(poll_fn(|cx| ours.poll_recv(cx))).await;
+                    let chunk = match early {
+                        Some(chunk) => chunk,
+                        None => crate::socket::recv(&*ours).await,
+                    };
+                    assert_eq!(chunk.expect("it is open").as_deref(), Some(&[byte][..]));
+                }
+            });
+        }
     }
 
     #[test]
     fn delivered_waits_until_the_peer_has_room_for_all() {
-        block_on(async {
-            let (ours, theirs) = connected();
-            let mut peer = Peer::new("ours", ours);
-            let sent = AtomicUsize::new(0);
-            let block = vec![0; 64 << 10];
-            // Until the system takes no more.
-            while poll_once(peer.send(&block)).await.is_some() {
-                sent.fetch_add(block.len(), Ordering::SeqCst);
-            }
-            let mut delivered = Box::pin(peer.delivered());
-            assert!(poll_once(&mut delivered).await.is_none());
-            let reader = thread::spawn(move || {
-                let mut theirs = theirs;
-                let mut count = 0;
-                let mut block = vec![0; 64 << 10];
-                loop {
-                    match theirs.read(&mut block) {
-                        Ok(0) => return (count, false),
-                        Ok(read) => count += read,
-                        Err(_) => return (count, true),
-                    }
+        for watcher in watchers() {
+            block_on(async {
+                let (ours, theirs) = connected(&watcher);
+                let mut peer = Peer::new("ours", ours);
+                let sent = AtomicUsize::new(0);
+                let block = vec![0; 64 << 10];
+                // Until the system takes no more.
+                while poll_once(peer.send(&block)).await.is_some() {
+                    sent.fetch_add(block.len(), Ordering::SeqCst);
                 }
+                let mut delivered = Box::pin(peer.delivered());
+                assert!(poll_once(&mut delivered).await.is_none());
+                let reader = thread::spawn(move || {
+                    let mut theirs = theirs;
+                    let mut count = 0;
+                    let mut block = vec![0; 64 << 10];
+                    loop {
+                        match theirs.read(&mut block) {
+                            Ok(0) => return (count, false),
+                            Ok(read) => count += read,
+                            Err(_) => return (count, true),
+                        }
+                    }
+                });
+                delivered.await;
+                peer.reset();
+                let (count, was_reset) = reader.join().expect("no panic");
+                assert!(count >= sent.into_inner() && was_reset);
             });
-            delivered.await;
-            peer.reset();
-            let (count, was_reset) = reader.join().expect("no panic");
-            assert!(count >= sent.into_inner() && was_reset);
-        });
+        }
     }
 
     #[test]
     fn delivered_ends_when_the_peer_has_gone() {
-        block_on(async {
-            let (ours, theirs) = connected();
-            let mut peer = Peer::new("ours", ours);
-            let block = vec![0; 64 << 10];
-            while poll_once(peer.try_send(&block)).await.is_some() {}
-            let mut delivered = Box::pin(peer.delivered());
-            assert!(poll_once(&mut delivered).await.is_none());
-            reset(theirs);
-            delivered.await;
-        });
+        for watcher in watchers() {
+            block_on(async {
+                let (ours, theirs) = connected(&watcher);
+                let mut peer = Peer::new("ours", ours);
+                let block = vec![0; 64 << 10];
+                while poll_once(peer.try_send(&block)).await.is_some() {}
+                let mut delivered = Box::pin(peer.delivered());
+                assert!(poll_once(&mut delivered).await.is_none());
+                reset(theirs);
+                delivered.await;
+            });
+        }
     }
 
     #[test]
@@ -781,9 +823,11 @@ mod tests {
         block_on(async {
             let options = options();
             let any = Endpoint::Ip(([127, 0, 0, 1], 0).into());
-            let listener = Listener::bind(&any, &listening(None), Watcher::Reactor).expect("a free port");
-            let dialled =
-                Stream::dial(listener.endpoint(), &options, &Watcher::Reactor).await.expect("it listens");
+            let listener =
+                Listener::bind(&any, &listening(None), Watcher::Reactor).expect("a free port");
+            let dialled = Stream::dial(listener.endpoint(), &options, &Watcher::Reactor)
+                .await
+                .expect("it listens");
             poll_fn(|cx| listener.poll_waiting(cx)).await.expect("a client waits");
             let (accepted, _) = listener.ready.socket().accept().expect("a client waits");
             for socket in [dialled.socket(), &accepted] {
@@ -800,8 +844,8 @@ mod tests {
             let path = folder.join("full");
             let endpoint = Endpoint::Unix(path.clone());
             let options = options();
-            let listener =
-                Listener::bind(&endpoint, &listening(None), Watcher::Reactor).expect("a path of ours");
+            let listener = Listener::bind(&endpoint, &listening(None), Watcher::Reactor)
+                .expect("a path of ours");
             let mut waiting = Vec::new();
             let mut last = loop {
                 let mut dial = Box::pin(Stream::dial(&endpoint, &options, &Watcher::Reactor));

@@ -187,7 +187,7 @@ fn threads(io: Io) -> Option<Arc<net::Threads>> {
 }
 
 /// Who watches sockets.
-fn watcher(io: Io) -> Watcher {
+pub(crate) fn watcher(io: Io) -> Watcher {
     #[cfg(target_os = "linux")]
     if let Some(threads) = threads(io) {
         return threads.watcher().clone();

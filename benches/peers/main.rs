@@ -168,6 +168,7 @@ impl Bench {
         }
         let ours: &[(&str, &'static str, &[&str])] = &[
             ("tunnel", "tunnel", &[]),
+            ("tunnel", "tunnel, epoll", &["--io", "epoll"]),
             ("workers", "tunnel, 2 workers", &["--workers", "2"]),
             ("threads", "tunnel, 2 threads", &["--threads", "2"]),
             ("pool", "pool", &["--mode", "pool", "--framing", "resp", "--trunks", "8"]),

@@ -20,7 +20,9 @@ use std::collections::VecDeque;
 use std::io;
 use std::net::Shutdown;
 use std::os::fd::AsRawFd;
-use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU8, AtomicUsize, Ordering::SeqCst};
+use std::sync::atomic::{
+    AtomicBool, AtomicI32, AtomicU8, AtomicUsize, Ordering::Relaxed, Ordering::SeqCst,
+};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 
@@ -72,6 +74,8 @@ struct Source {
     /// The number of the error for which a send has failed: what is read as an end is none.
     fault: AtomicI32,
     writer: AtomicWaker,
+    /// For what becomes of a send.
+    waits: AtomicBool,
 }
 
 const OPEN: i32 = 0;
@@ -157,6 +161,7 @@ impl Held {
             unsent: AtomicUsize::new(0),
             ends: AtomicBool::new(false),
             fault: AtomicI32::new(NONE),
+            waits: AtomicBool::new(false),
             writer: AtomicWaker::new(),
         });
         let place = ring.sources().insert(Arc::clone(&source));
@@ -182,8 +187,7 @@ impl Held {
         self.source.ends.store(true, SeqCst);
         // The last one to look at it sees both: the keeper, if it has something still, or else we.
         if self.unsent() > 0 {
-            // That all was sent goes without saying: have it looked at.
-            self.ring.edge.call();
+            self.ring.edge.nudge();
             return true;
         }
         !self.source.ends.swap(false, SeqCst)
@@ -218,7 +222,9 @@ impl Held {
         let source = &*self.source;
         let (end, reading) = (source.end.load(SeqCst), source.reading.load(SeqCst));
         let behind = source.behind.load(SeqCst);
-        if let Ok(chunk) = source.arrived.pop() {
+        if !source.arrived.is_empty()
+            && let Ok(chunk) = source.arrived.pop()
+        {
             if source.behind.load(SeqCst) {
                 self.ring.edge.call();
             }
@@ -259,20 +265,22 @@ impl Held {
         let source = &*self.source;
         if matches!(source.writing.load(SeqCst), SENDING | ASKED) {
             source.writer.register(cx.waker());
+            source.waits.store(true, SeqCst);
             if matches!(source.writing.load(SeqCst), SENDING | ASKED) {
-                // That it was sent goes without saying: have it looked at.
-                self.ring.edge.call();
+                self.ring.edge.nudge();
                 return Some(Poll::Pending);
             }
         }
+        source.waits.store(false, Relaxed);
         let fault = source.fault.load(SeqCst);
         if fault != NONE {
             return Some(Poll::Ready(Err(io::Error::from_raw_os_error(fault))));
         }
         let chunk = self.small(chunks)?;
         let count = chunk.len();
-        source.unsent.store(count, SeqCst);
-        source.writing.store(SENDING, SeqCst);
+        // The keeper looks at neither before it has the order.
+        source.unsent.store(count, Relaxed);
+        source.writing.store(SENDING, Relaxed);
         if let Err(order) = self.ring.order(Order::Send(self.place, chunk)) {
             source.writing.store(IDLE, SeqCst);
             source.unsent.store(0, SeqCst);
@@ -340,6 +348,11 @@ impl Drop for Held {
 }
 
 impl Source {
+    /// Something is to follow when all was sent.
+    fn awaits_a_send(&self) -> bool {
+        self.waits.load(SeqCst) || self.ends.load(SeqCst)
+    }
+
     /// The keeper knows nothing of it.
     fn is_idle(&self) -> bool {
         let (reading, writing) = (self.reading.load(SeqCst), self.writing.load(SeqCst));
@@ -356,6 +369,8 @@ pub(super) struct Keeper {
     places: Vec<Place>,
     /// Places that keep chunks for a reader.
     behind: Vec<usize>,
+    /// Places for which something is sent in the next turn.
+    sends: Vec<usize>,
     done: Vec<Done>,
     /// The edge is watched.
     watches: bool,
@@ -387,8 +402,9 @@ impl Keeper {
     /// What the kernel lacks or forbids.
     pub(super) fn new(ring: &Arc<Ring>) -> io::Result<Keeper> {
         let uring = Uring::new(ring.buffers.clone())?;
-        let (places, behind, done) = Default::default();
-        Ok(Keeper { ring: Arc::clone(ring), uring, places, behind, done, watches: false })
+        let (places, behind, sends, done) = Default::default();
+        let watches = false;
+        Ok(Keeper { ring: Arc::clone(ring), uring, places, behind, sends, done, watches })
     }
 
     /// As [`Edge::sleep`]; and carries out what was ordered.
@@ -399,9 +415,8 @@ impl Keeper {
             self.uring.watch(self.ring.edge.epoll().as_raw_fd());
         }
         self.ring.edge.lie_down();
-        // From here on whoever orders rings the alarm.
-        let mut sleep = true;
-        {
+        // From here on whoever orders something, or waits for something, rings the alarm.
+        let hurry = {
             let ring = Arc::clone(&self.ring);
             let gone = std::mem::take(&mut *ring.gone());
             let mut sources = ring.sources();
@@ -411,12 +426,15 @@ impl Keeper {
             }
             for place in gone {
                 self.let_go(place, &mut sources);
-                // What it was sent last goes without saying.
-                sleep &= !self.places.get(place).is_some_and(|known| known.sends);
             }
-        }
+            self.sends.iter().any(|place| {
+                let gone = self.places.get(*place).is_some_and(|known| known.gone);
+                gone || sources.get(*place).is_some_and(|source| source.awaits_a_send())
+            })
+        };
         let mut done = std::mem::take(&mut self.done);
-        self.uring.turn(sleep && !self.ring.edge.is_called(), &mut done);
+        // That all was sent goes without saying, and would not end a sleep.
+        self.uring.turn(!hurry && !self.ring.edge.is_called(), &mut done);
         self.ring.edge.get_up();
         let mut look = false;
         {
@@ -447,6 +465,7 @@ impl Keeper {
             }
         }
         self.done = done;
+        self.sends.retain(|place| self.places.get(*place).is_some_and(|known| known.sends));
         if look {
             self.ring.edge.look(changed);
         }
@@ -470,6 +489,7 @@ impl Keeper {
             }
             Order::Send(_, chunk) => {
                 known.sends = true;
+                self.sends.push(place);
                 self.uring.send(place, socket, chunk);
             }
             Order::WaitFor(_, way) => {
@@ -565,7 +585,9 @@ impl Keeper {
             Err(error) if super::is_retry(&error) => NONE,
             Err(error) => error.raw_os_error().unwrap_or(libc::EIO),
         };
-        source.fault.store(fault, SeqCst);
+        if fault != NONE {
+            source.fault.store(fault, SeqCst);
+        }
         if let Some(end) = known.end.take() {
             source.end.store(end, SeqCst);
             source.reading.store(IDLE, SeqCst);
@@ -579,13 +601,16 @@ impl Keeper {
             return self.uring.wait_for(place, source.socket.as_raw_fd(), Way::Write);
         }
         source.unsent.store(0, SeqCst);
-        if source.ends.swap(false, SeqCst)
+        if source.ends.load(SeqCst)
+            && source.ends.swap(false, SeqCst)
             && let Err(error) = source.socket.shutdown(Shutdown::Write)
         {
             source.fault.store(error.raw_os_error().unwrap_or(libc::EIO), SeqCst);
         }
         source.writing.store(IDLE, SeqCst);
-        source.writer.wake();
+        if source.waits.load(SeqCst) {
+            source.writer.wake();
+        }
     }
 
     fn ready(&mut self, place: usize, source: &Source, way: Way) {
@@ -600,6 +625,7 @@ impl Keeper {
             }
             (Way::Write, Some(chunk)) => {
                 known.sends = true;
+                self.sends.push(place);
                 source.writing.store(SENDING, SeqCst);
                 self.uring.send(place, source.socket.as_raw_fd(), chunk);
             }

@@ -71,7 +71,9 @@ pub(crate) async fn run(behaviour: &dyn Behaviour, peer: Peer, place: &Location<
 
 async fn connect(to: &Endpoint, place: &Location<'_>, reads: usize) -> io::Result<Peer> {
     let options = Options { keepalive: None, buffers: Buffers::new(reads, 4), io: crate::Io::Auto };
-    let Some(stream) = within(Some(DEADLINE), net::Stream::dial(to, &options, &net::Watcher::Reactor)).await else {
+    let Some(stream) =
+        within(Some(DEADLINE), net::Stream::dial(to, &options, &net::Watcher::Reactor)).await
+    else {
         late("a client", format!("{to} to accept"), place, "it neither did nor refused");
     };
     let socket: Arc<dyn Socket> = Arc::new(stream?);
