@@ -83,12 +83,13 @@ fn what_a_message_allocates() {
         assert!(blocks <= most, "{name}: {blocks} blocks a message");
     };
     let pool = |shared| Some(PoolConfig { shared, ..PoolConfig::default() });
-    // The executor's queue has a block for 31 tasks that are ready, and a message makes four ready; nothing else.
-    check("tunnel", Io::Auto, None, 0.15);
+    // Nothing: less than one for a thousand is what happens now and then in the process.
+    check("tunnel", Io::Auto, None, 0.001);
+    check("tunnel, epoll", Io::Epoll, None, 0.001);
     // What comes from outside: async-std's reactor.
     check("tunnel, std", Io::Std, None, 8.0);
     // The request as it goes out, as it is kept should the trunk be lost, and the reply.
-    check("mux", Io::Auto, pool(1), 3.3);
+    check("mux", Io::Auto, pool(1), 3.01);
     // And a lease, asked for and given back.
-    check("pool", Io::Auto, pool(0), 12.0);
+    check("pool", Io::Auto, pool(0), 11.01);
 }
