@@ -687,3 +687,110 @@ impl Place {
         false
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::net::{Stream, Threads, Watcher};
+    use crate::socket::{Socket, recv, send_all};
+    use futures_lite::future::{block_on, poll_once};
+    use std::io::{Read, Write};
+    use std::os::unix::net::UnixStream;
+    use std::time::{Duration, Instant};
+
+    const PATIENCE: Duration = Duration::from_secs(10);
+
+    /// A ring with a thread of its own; none where the kernel has none.
+    fn ring() -> Option<Arc<Ring>> {
+        match Threads::with_uring(1).ok()?.watcher() {
+            Watcher::Ring(ring) => Some(Arc::clone(ring)),
+            _ => None,
+        }
+    }
+
+    fn connected(ring: &Arc<Ring>) -> (Stream, UnixStream) {
+        let (ours, theirs) = UnixStream::pair().expect("there are sockets");
+        ours.set_nonblocking(true).expect("a socket");
+        theirs.set_read_timeout(Some(PATIENCE)).expect("a socket");
+        let socket = socket2::Socket::from(std::os::fd::OwnedFd::from(ours));
+        let watcher = Watcher::Ring(Arc::clone(ring));
+        (Stream::new(socket, Buffers::new(16 << 10, 4), &watcher).expect("a socket"), theirs)
+    }
+
+    #[test]
+    fn a_socket_that_is_dropped_while_the_ring_has_it_hurts_nobody_and_leaves_nothing() {
+        let Some(ring) = ring() else { return };
+        let (kept, mut other) = connected(&ring);
+        block_on(async {
+            for round in 0..300_u32 {
+                let (ours, mut theirs) = connected(&ring);
+                // Received from, sent on, read by calls, or all of it.
+                if round & 1 > 0 {
+                    let _ = poll_once(recv(&ours)).await;
+                }
+                if round & 2 > 0 {
+                    theirs.write_all(&vec![b'x'; 5000 * (round as usize & 7)]).expect("room");
+                    let _ = poll_once(recv(&ours)).await;
+                }
+                if round & 4 > 0 {
+                    let mut chunks = VecDeque::from([Chunk::from(b"last words".to_vec())]);
+                    send_all(&ours, &mut chunks, |_| {}).await.expect("it is open");
+                    if round & 8 > 0 {
+                        ours.shutdown_write().expect("it is open");
+                    }
+                }
+                drop(ours);
+                let mut words = Vec::new();
+                // What was not read makes a reset of the end of a unix socket.
+                let _ = theirs.read_to_end(&mut words);
+                let expected: &[u8] = if round & 4 > 0 { b"last words" } else { b"" };
+                assert_eq!(words, expected, "round {round}");
+                let word = round.to_string();
+                other.write_all(word.as_bytes()).expect("room");
+                let came = recv(&kept).await.expect("it is open").expect("no end");
+                assert_eq!(*came, *word.as_bytes());
+            }
+        });
+        drop(kept);
+        let since = Instant::now();
+        while !ring.sources().is_empty() {
+            assert!(since.elapsed() < PATIENCE, "{} are left", ring.sources().len());
+            std::thread::yield_now();
+        }
+    }
+
+    #[test]
+    fn whoever_is_sent_much_reads_no_further_than_it_asks() {
+        let Some(ring) = ring() else { return };
+        let (ours, mut theirs) = connected(&ring);
+        let sender = std::thread::spawn(move || {
+            let block = vec![b'x'; 64 << 10];
+            let mut sent = 0;
+            let short = Duration::from_millis(100);
+            theirs.set_write_timeout(Some(short)).expect("a socket");
+            while sent < 64 << 20 {
+                match theirs.write(&block) {
+                    Ok(count) => sent += count,
+                    // The kernel has no room, and nobody reads.
+                    Err(_) => break,
+                }
+            }
+            (theirs, sent)
+        });
+        let first = block_on(recv(&ours)).expect("it is open").expect("no end");
+        let (theirs, sent) = sender.join().expect("no panic");
+        let unread = rustix::io::ioctl_fionread(ours.socket()).expect("a socket");
+        let received = sent - usize::try_from(unread).expect("it fits");
+        // What the kernel had buffers for in one turn.
+        let most = usize::from(super::super::uring::GIVEN) * SMALL;
+        assert!(received <= most && received < sent, "{received} of {sent}");
+        drop(theirs);
+        let mut came = first.len();
+        block_on(async {
+            while let Some(chunk) = recv(&ours).await.expect("it is open") {
+                came += chunk.len();
+            }
+        });
+        assert_eq!(came, sent);
+    }
+}

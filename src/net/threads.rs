@@ -31,7 +31,7 @@ enum Rest {
     /// Sleeps in the epoll.
     Edge(Changed),
     /// Sleeps in the ring, which only the thread that made it can do.
-    Ring(Keeper, Changed),
+    Ring(Box<Keeper>, Changed),
     /// Sleeps until it is called.
     Help,
 }
@@ -56,7 +56,7 @@ impl Threads {
     pub(crate) fn with_uring(count: usize) -> io::Result<Arc<Threads>> {
         let ring = Arc::new(Ring::new()?);
         let threads = Threads::new(Watcher::Ring(Arc::clone(&ring)), Arc::clone(ring.edge()));
-        threads.start(move || Ok(Rest::Ring(Keeper::new(&ring)?, Changed::new())))?;
+        threads.start(move || Ok(Rest::Ring(Box::new(Keeper::new(&ring)?), Changed::new())))?;
         threads.start_helpers(count)?;
         Ok(threads)
     }

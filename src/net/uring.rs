@@ -26,7 +26,7 @@ const DONE: u32 = 2048;
 
 /// Buffers that the kernel may fill at any time, for whichever socket something arrives on. A power of two; filled ones
 /// are replaced after each turn, so no socket keeps them from another.
-const GIVEN: u16 = 64;
+pub(super) const GIVEN: u16 = 64;
 
 /// The number of their group. There is one.
 const GROUP: u16 = 0;
