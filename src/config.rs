@@ -243,7 +243,11 @@ impl Default for Limits {
 }
 
 impl Limits {
-    /// The most payload bytes that one connection holds in this process.
+    /// Bytes that io_uring may receive from one peer in one turn, before it is known that it sends much.
+    pub const AHEAD: usize = 256 << 10;
+
+    /// The most payload bytes that one connection holds in this process. By io_uring it is up to [`Limits::AHEAD`] more in
+    /// each direction.
     pub fn per_connection(&self) -> usize {
         let one_direction = self.mailbox.saturating_mul(2).saturating_add(1);
         one_direction.saturating_mul(2).saturating_mul(self.chunk)

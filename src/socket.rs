@@ -185,6 +185,11 @@ impl Buffers {
         Buffers(Arc::new(Pool { spare: ConcurrentQueue::bounded(spare.max(1)), size }))
     }
 
+    /// Bytes in one of them.
+    pub(crate) fn size(&self) -> usize {
+        self.0.size
+    }
+
     /// A chunk as long as the buffer; its bytes are whatever the last user left.
     pub(crate) fn lease(&self) -> Chunk {
         let buffer = self.0.spare.pop().unwrap_or_else(|_| vec![0; self.0.size].into_boxed_slice());

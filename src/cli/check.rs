@@ -4,7 +4,7 @@ use super::flags::Flags;
 use super::{Done, fd_limit, say};
 use std::fmt::Write;
 use trunkline::units::{show_duration, show_size};
-use trunkline::{Config, Keepalive, PoolConfig};
+use trunkline::{Config, Io, Keepalive, Limits, PoolConfig};
 
 /// Prints the effective settings and the memory bound. Opens no socket.
 pub(crate) fn run(flags: Flags) -> Done {
@@ -68,6 +68,10 @@ fn report(flags: &Flags, config: &Config, pool: Option<(&str, &PoolConfig)>, fds
     let fits = config.max_conn.min(fd_limit::fitting(fds));
     line("memory", format!("at most {}", config.limits));
     line("", format!("at most {} for {fits} connections", about(config.limits.total(fits))));
+    if config.io.here(flags.threads) == Io::Uring {
+        let ahead = show_size(2 * Limits::AHEAD);
+        line("", format!("and up to {ahead} that io_uring has received in one turn"));
+    }
     if pool.is_some() {
         line("", "and up to 64k for the request and for the reply that is being read".into());
         line("", "and up to 80k of requests that go again if their trunk is lost".into());

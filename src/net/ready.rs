@@ -61,11 +61,16 @@ impl Seen {
 }
 
 impl Ready {
-    /// For a connection.
-    pub(super) fn stream(socket: socket2::Socket, watcher: &Watcher) -> io::Result<Ready> {
+    /// For a connection of which so many bytes may be read at once.
+    pub(super) fn stream(
+        socket: socket2::Socket,
+        watcher: &Watcher,
+        chunk: usize,
+    ) -> io::Result<Ready> {
+        let _chunk = chunk;
         match watcher {
             #[cfg(target_os = "linux")]
-            Watcher::Ring(ring) => Ok(Ready::Ring(Held::new(ring, socket))),
+            Watcher::Ring(ring) => Ok(Ready::Ring(Held::new(ring, socket, _chunk))),
             watcher => Ready::listener(socket, watcher),
         }
     }

@@ -58,6 +58,8 @@ enum Order {
 /// A socket, and what its reader and its writer are told.
 struct Source {
     socket: socket2::Socket,
+    /// How it is read when little comes: [`IDLE`] or [`DRY`].
+    rest: u8,
     reading: AtomicU8,
     /// One chunk; the keeper has those behind it.
     arrived: ConcurrentQueue<Chunk>,
@@ -149,10 +151,13 @@ pub(super) struct Held {
 }
 
 impl Held {
-    pub(super) fn new(ring: &Arc<Ring>, socket: socket2::Socket) -> Held {
+    /// For a socket of which so many bytes may be read at once: with fewer than the ring reads, it is read by calls.
+    pub(super) fn new(ring: &Arc<Ring>, socket: socket2::Socket, chunk: usize) -> Held {
+        let rest = if chunk < SMALL { DRY } else { IDLE };
         let source = Arc::new(Source {
             socket,
-            reading: AtomicU8::new(IDLE),
+            rest,
+            reading: AtomicU8::new(rest),
             arrived: ConcurrentQueue::bounded(1),
             behind: AtomicBool::new(false),
             end: AtomicI32::new(OPEN),
@@ -245,7 +250,7 @@ impl Held {
             true => CALLS,
             false if count > SMALL => DRY,
             // Small again.
-            false => IDLE,
+            false => self.source.rest,
         };
         self.source.reading.store(next, SeqCst);
     }
@@ -684,6 +689,8 @@ impl Place {
             source.reader.wake();
         }
         source.behind.store(false, SeqCst);
+        // On another thread it may have taken the last one by now, and have waited for another.
+        source.reader.wake();
         false
     }
 }

@@ -25,7 +25,7 @@ const ORDERS: u32 = 256;
 const DONE: u32 = 2048;
 
 /// Buffers that the kernel may fill at any time, for whichever socket something arrives on. A power of two; filled ones
-/// are replaced after each turn, so no socket keeps them from another.
+/// are replaced after each turn, so no socket keeps them from another. [`Limits::AHEAD`](crate::Limits::AHEAD) is their sum.
 pub(super) const GIVEN: u16 = 64;
 
 /// The number of their group. There is one.
