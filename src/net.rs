@@ -213,9 +213,14 @@ impl Socket for Stream {
         }
     }
 
+    fn poll_flush(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.ready.poll_flush(cx)
+    }
+
     fn shutdown_write(&self) -> io::Result<()> {
-        if self.ready.end_later() {
-            return Ok(());
+        if self.ready.unsent() > 0 {
+            // The end would overtake it.
+            return Err(ErrorKind::WouldBlock.into());
         }
         self.writing(|socket| socket.shutdown(Shutdown::Write))
     }
@@ -601,7 +606,7 @@ mod tests {
             let sender = thread::spawn(move || {
                 let mut chunks = chunks.into_iter().map(Chunk::from).collect();
                 block_on(crate::socket::send_all(&*ours, &mut chunks, |_| {})).expect("it is open");
-                ours.shutdown_write().expect("it is open");
+                block_on(crate::socket::finish(&*ours)).expect("it is open");
                 ours
             });
             let mut got = Vec::new();
@@ -619,11 +624,11 @@ mod tests {
             SockRef::from(&theirs).set_recv_buffer_size(256 << 10).expect("a socket");
             let sender = thread::spawn(move || {
                 block_on(async {
-                    let mut peer = Peer::new("ours", ours);
+                    let mut peer = Peer::new("ours", Arc::clone(&ours));
                     for number in 0..2000 {
                         peer.send(&[number as u8; 3000]).await;
                     }
-                    peer.fin();
+                    crate::socket::finish(&*ours).await.expect("it is open");
                     peer.delivered().await;
                 });
             });

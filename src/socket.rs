@@ -29,17 +29,26 @@ pub trait Socket: Send + Sync + 'static {
     /// What the system says, a reset by the peer above all.
     fn poll_recv(&self, cx: &mut Context<'_>) -> Poll<io::Result<Option<Chunk>>>;
 
-    /// Takes bytes from the front of `chunks`, which is not empty, and returns how many; at least one.
+    /// Takes bytes from the front of `chunks`, which is not empty, and returns how many; at least one. They are with the
+    /// system now, or will be in a moment: see [`poll_flush`](Socket::poll_flush).
     ///
     /// # Errors
-    /// What the system says. The socket cannot be sent on any more.
+    /// What the system says, of these or of what was taken before. The socket cannot be sent on any more.
     fn poll_send(
         &self,
         cx: &mut Context<'_>,
         chunks: &mut VecDeque<Chunk>,
     ) -> Poll<io::Result<usize>>;
 
-    /// Ends our sending, behind what was sent; the peer sees the end of the stream, and may go on sending.
+    /// Waits until the system has all that was taken.
+    ///
+    /// # Errors
+    /// As [`poll_send`](Socket::poll_send).
+    fn poll_flush(&self, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    /// Ends our sending, behind what was sent and flushed; the peer sees the end of the stream, and may go on sending.
     ///
     /// # Errors
     /// What the system says; the connection is then lost, and the peer did not see a clean end.
@@ -74,6 +83,12 @@ pub(crate) async fn send_all(
         progress(poll_fn(|cx| socket.poll_send(cx, chunks)).await?);
     }
     Ok(())
+}
+
+/// Ends the sending behind all that was taken.
+pub(crate) async fn finish(socket: &dyn Socket) -> io::Result<()> {
+    poll_fn(|cx| socket.poll_flush(cx)).await?;
+    socket.shutdown_write()
 }
 
 /// Bytes on their way, in a buffer that goes back to its pool when the chunk is dropped.

@@ -5,7 +5,7 @@ use crate::actor::Budget;
 use crate::gauges::Gauges;
 use crate::mailbox::{Address, Mailbox};
 use crate::runtime::{Either, race};
-use crate::socket::{Chunk, Socket, recv, send_all};
+use crate::socket::{Chunk, Socket, finish, recv, send_all};
 use crate::{Boxed, ConnId, Events, Side};
 use std::collections::VecDeque;
 use std::io;
@@ -161,7 +161,7 @@ async fn write_all(
             log::trace!(actor = name, conn, bytes; "wrote {bytes} bytes to the {to}");
         }
         if fin {
-            socket.shutdown_write()?;
+            finish(socket).await?;
             log::trace!(actor = name, conn; "ended the sending to the {to}");
             return Ok(Exit::Finished);
         }

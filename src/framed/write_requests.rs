@@ -3,7 +3,7 @@
 use super::{Message, Owed, Piece};
 use crate::actor::Budget;
 use crate::mailbox::{Address, Mailbox};
-use crate::socket::{Socket, send_all};
+use crate::socket::{Socket, finish, send_all};
 use std::collections::VecDeque;
 use std::sync::Arc;
 
@@ -52,10 +52,13 @@ pub(crate) async fn write_requests(
             _ => (false, false),
         };
         let pieces = chunks.len();
-        let sent = send_all(&*socket, &mut chunks, |_| {}).await;
+        let mut sent = send_all(&*socket, &mut chunks, |_| {}).await;
+        if fin && sent.is_ok() {
+            sent = finish(&*socket).await;
+        }
         rests.clear();
         log::trace!(actor = name, trunk; "wrote {pieces} pieces to trunk {trunk}");
-        if let Err(error) = sent.and_then(|()| if fin { socket.shutdown_write() } else { Ok(()) }) {
+        if let Err(error) = sent {
             log::debug!(actor = name, trunk; "writing to trunk {trunk} failed: {error}");
             return Written::Failed;
         }

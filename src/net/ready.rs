@@ -238,12 +238,15 @@ impl Ready {
         }
     }
 
-    /// Ends the writing as soon as all was sent; `false` if that is so now, and it is to be done by a call.
-    pub(super) fn end_later(&self) -> bool {
+    /// Waits until the kernel has all that was taken to be written.
+    pub(super) fn poll_flush(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self {
             #[cfg(target_os = "linux")]
-            Ready::Ring(held) => held.end_later(),
-            _ => false,
+            Ready::Ring(held) => held.poll_flush(cx),
+            _ => {
+                let _ = cx;
+                Poll::Ready(Ok(()))
+            }
         }
     }
 }

@@ -18,7 +18,6 @@ use concurrent_queue::{ConcurrentQueue, PushError};
 use slab::Slab;
 use std::collections::VecDeque;
 use std::io;
-use std::net::Shutdown;
 use std::os::fd::AsRawFd;
 use std::sync::atomic::{
     AtomicBool, AtomicI32, AtomicU8, AtomicUsize, Ordering::Relaxed, Ordering::SeqCst,
@@ -67,12 +66,12 @@ struct Source {
     behind: AtomicBool,
     /// [`OPEN`], [`ENDED`] or the number of the error, behind all chunks.
     end: AtomicI32,
+    /// The ring is to say when it ends.
+    watched: AtomicBool,
     reader: AtomicWaker,
     writing: AtomicU8,
     /// Bytes that the ring was given and has not sent.
     unsent: AtomicUsize,
-    /// The sending is to end behind them.
-    ends: AtomicBool,
     /// The number of the error for which a send has failed: what is read as an end is none.
     fault: AtomicI32,
     writer: AtomicWaker,
@@ -161,10 +160,10 @@ impl Held {
             arrived: ConcurrentQueue::bounded(1),
             behind: AtomicBool::new(false),
             end: AtomicI32::new(OPEN),
+            watched: AtomicBool::new(false),
             reader: AtomicWaker::new(),
             writing: AtomicU8::new(IDLE),
             unsent: AtomicUsize::new(0),
-            ends: AtomicBool::new(false),
             fault: AtomicI32::new(NONE),
             waits: AtomicBool::new(false),
             writer: AtomicWaker::new(),
@@ -185,17 +184,6 @@ impl Held {
     /// Bytes that were taken to be sent, and that the kernel does not have.
     pub(super) fn unsent(&self) -> usize {
         self.source.unsent.load(SeqCst)
-    }
-
-    /// Ends the sending as soon as all was sent; `false` if that is so now, and it is to be done by a call.
-    pub(super) fn end_later(&self) -> bool {
-        self.source.ends.store(true, SeqCst);
-        // The last one to look at it sees both: the keeper, if it has something still, or else we.
-        if self.unsent() > 0 {
-            self.ring.edge.nudge();
-            return true;
-        }
-        !self.source.ends.swap(false, SeqCst)
     }
 
     /// Waits for what arrives.
@@ -268,18 +256,10 @@ impl Held {
         chunks: &mut VecDeque<Chunk>,
     ) -> Option<Poll<io::Result<usize>>> {
         let source = &*self.source;
-        if matches!(source.writing.load(SeqCst), SENDING | ASKED) {
-            source.writer.register(cx.waker());
-            source.waits.store(true, SeqCst);
-            if matches!(source.writing.load(SeqCst), SENDING | ASKED) {
-                self.ring.edge.nudge();
-                return Some(Poll::Pending);
-            }
-        }
-        source.waits.store(false, Relaxed);
-        let fault = source.fault.load(SeqCst);
-        if fault != NONE {
-            return Some(Poll::Ready(Err(io::Error::from_raw_os_error(fault))));
+        match self.poll_flush(cx) {
+            Poll::Pending => return Some(Poll::Pending),
+            Poll::Ready(Err(error)) => return Some(Poll::Ready(Err(error))),
+            Poll::Ready(Ok(())) => {}
         }
         let chunk = self.small(chunks)?;
         let count = chunk.len();
@@ -296,6 +276,25 @@ impl Held {
             return Some(Poll::Pending);
         }
         Some(Poll::Ready(Ok(count)))
+    }
+
+    /// Waits until all that was taken is sent.
+    pub(super) fn poll_flush(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let source = &*self.source;
+        let is_busy = || matches!(source.writing.load(SeqCst), SENDING | ASKED);
+        if is_busy() {
+            source.writer.register(cx.waker());
+            source.waits.store(true, SeqCst);
+            if is_busy() {
+                self.ring.edge.nudge();
+                return Poll::Pending;
+            }
+        }
+        source.waits.store(false, Relaxed);
+        match source.fault.load(SeqCst) {
+            NONE => Poll::Ready(Ok(())),
+            fault => Poll::Ready(Err(io::Error::from_raw_os_error(fault))),
+        }
     }
 
     /// All that is to be sent as one chunk, unless it is much.
@@ -353,17 +352,13 @@ impl Drop for Held {
 }
 
 impl Source {
-    /// Something is to follow when all was sent.
-    fn awaits_a_send(&self) -> bool {
-        self.waits.load(SeqCst) || self.ends.load(SeqCst)
-    }
-
     /// The keeper knows nothing of it.
     fn is_idle(&self) -> bool {
         let (reading, writing) = (self.reading.load(SeqCst), self.writing.load(SeqCst));
         !matches!(reading, RING | ASKED)
             && !matches!(writing, SENDING | ASKED)
             && !self.behind.load(SeqCst)
+            && !self.watched.load(SeqCst)
     }
 }
 
@@ -376,6 +371,8 @@ pub(super) struct Keeper {
     behind: Vec<usize>,
     /// Places for which something is sent in the next turn.
     sends: Vec<usize>,
+    /// Places whose peer has ended its sending, or is lost.
+    ended: Vec<usize>,
     done: Vec<Done>,
     /// The edge is watched.
     watches: bool,
@@ -392,6 +389,9 @@ struct Place {
     rest: Option<Chunk>,
     waits_to_read: bool,
     waits_to_write: bool,
+    waits_for_the_end: bool,
+    /// It has, at least once.
+    was_watched: bool,
     /// It was sent much, and is to be read by calls.
     is_bulk: bool,
     /// Chunks that a reader has not had room for.
@@ -407,9 +407,10 @@ impl Keeper {
     /// What the kernel lacks or forbids.
     pub(super) fn new(ring: &Arc<Ring>) -> io::Result<Keeper> {
         let uring = Uring::new(ring.buffers.clone())?;
-        let (places, behind, sends, done) = Default::default();
+        let (places, behind, sends, ended, done) = Default::default();
         let watches = false;
-        Ok(Keeper { ring: Arc::clone(ring), uring, places, behind, sends, done, watches })
+        let ring = Arc::clone(ring);
+        Ok(Keeper { ring, uring, places, behind, sends, ended, done, watches })
     }
 
     /// As [`Edge::sleep`]; and carries out what was ordered.
@@ -434,7 +435,7 @@ impl Keeper {
             }
             self.sends.iter().any(|place| {
                 let gone = self.places.get(*place).is_some_and(|known| known.gone);
-                gone || sources.get(*place).is_some_and(|source| source.awaits_a_send())
+                gone || sources.get(*place).is_some_and(|source| source.waits.load(SeqCst))
             })
         };
         let mut done = std::mem::take(&mut self.done);
@@ -468,6 +469,17 @@ impl Keeper {
                 }
                 self.free(place, &mut sources);
             }
+            // The kernel wakes what receives once for bytes and a reset that come together, and it may have looked at the
+            // bytes alone: then it would never hear of the reset. By a call it is seen.
+            for place in self.ended.drain(..) {
+                if let Some(known) = self.places.get_mut(place)
+                    && known.receives
+                    && !known.is_cancelled
+                {
+                    (known.is_bulk, known.is_cancelled) = (true, true);
+                    self.uring.cancel_recv(place);
+                }
+            }
         }
         self.done = done;
         self.sends.retain(|place| self.places.get(*place).is_some_and(|known| known.sends));
@@ -491,6 +503,11 @@ impl Keeper {
             Order::Recv(_) => {
                 known.receives = true;
                 self.uring.recv(place, socket);
+                if !known.was_watched {
+                    (known.was_watched, known.waits_for_the_end) = (true, true);
+                    source.watched.store(true, SeqCst);
+                    self.uring.wait_for(place, socket, Way::End);
+                }
             }
             Order::Send(_, chunk) => {
                 known.sends = true;
@@ -512,7 +529,7 @@ impl Keeper {
             if known.receives && !known.is_cancelled {
                 self.uring.cancel_recv(place);
             }
-            for way in [Way::Read, Way::Write] {
+            for way in [Way::Read, Way::Write, Way::End] {
                 if *known.waits(way) {
                     self.uring.cancel_wait(place, way);
                 }
@@ -524,9 +541,8 @@ impl Keeper {
     /// Closes the socket and gives its place away, if nobody has it and the kernel has nothing more to say of it.
     fn free(&mut self, place: usize, sources: &mut Slab<Arc<Source>>) {
         if let Some(known) = self.places.get_mut(place) {
-            let is_busy =
-                known.receives || known.sends || known.waits_to_read || known.waits_to_write;
-            if is_busy || !known.gone {
+            let waits = known.waits_to_read || known.waits_to_write || known.waits_for_the_end;
+            if known.receives || known.sends || waits || !known.gone {
                 return;
             }
             *known = Place::default();
@@ -606,12 +622,6 @@ impl Keeper {
             return self.uring.wait_for(place, source.socket.as_raw_fd(), Way::Write);
         }
         source.unsent.store(0, SeqCst);
-        if source.ends.load(SeqCst)
-            && source.ends.swap(false, SeqCst)
-            && let Err(error) = source.socket.shutdown(Shutdown::Write)
-        {
-            source.fault.store(error.raw_os_error().unwrap_or(libc::EIO), SeqCst);
-        }
         source.writing.store(IDLE, SeqCst);
         if source.waits.load(SeqCst) {
             source.writer.wake();
@@ -621,9 +631,13 @@ impl Keeper {
     fn ready(&mut self, place: usize, source: &Source, way: Way) {
         let Some(known) = self.places.get_mut(place) else { return };
         *known.waits(way) = false;
+        if way == Way::End {
+            source.watched.store(false, SeqCst);
+            return self.ended.push(place);
+        }
         match (way, known.rest.take()) {
             _ if known.gone => {}
-            (Way::Read, rest) => {
+            (Way::Read | Way::End, rest) => {
                 known.rest = rest;
                 source.reading.store(CALLS, SeqCst);
                 source.reader.wake();
@@ -658,6 +672,7 @@ impl Place {
         match way {
             Way::Read => &mut self.waits_to_read,
             Way::Write => &mut self.waits_to_write,
+            Way::End => &mut self.waits_for_the_end,
         }
     }
 
@@ -699,7 +714,7 @@ impl Place {
 mod tests {
     use super::*;
     use crate::net::{Stream, Threads, Watcher};
-    use crate::socket::{Socket, recv, send_all};
+    use crate::socket::{finish, recv, send_all};
     use futures_lite::future::{block_on, poll_once};
     use std::io::{Read, Write};
     use std::os::unix::net::UnixStream;
@@ -743,7 +758,7 @@ mod tests {
                     let mut chunks = VecDeque::from([Chunk::from(b"last words".to_vec())]);
                     send_all(&ours, &mut chunks, |_| {}).await.expect("it is open");
                     if round & 8 > 0 {
-                        ours.shutdown_write().expect("it is open");
+                        finish(&ours).await.expect("it is open");
                     }
                 }
                 drop(ours);

@@ -36,6 +36,8 @@ const GROUP: u16 = 0;
 pub(super) enum Way {
     Read,
     Write,
+    /// The peer sends no more, or is lost.
+    End,
 }
 
 /// What the kernel has done.
@@ -58,6 +60,7 @@ enum Kind {
     Send,
     Readable,
     Writable,
+    Ended,
     Watch,
     Cancel,
 }
@@ -73,6 +76,7 @@ impl From<Way> for Kind {
         match way {
             Way::Read => Kind::Readable,
             Way::Write => Kind::Writable,
+            Way::End => Kind::Ended,
         }
     }
 }
@@ -147,11 +151,12 @@ impl Uring {
         self.push(entry.user_data(number).flags(squeue::Flags::SKIP_SUCCESS));
     }
 
-    /// Says once when it is worth reading or writing.
+    /// Says once when it is worth reading or writing, or has ended.
     pub(super) fn wait_for(&mut self, place: usize, socket: RawFd, way: Way) {
         let mask = match way {
             Way::Read => rustix::event::PollFlags::IN,
             Way::Write => rustix::event::PollFlags::OUT,
+            Way::End => rustix::event::PollFlags::RDHUP,
         };
         let entry = opcode::PollAdd::new(Fd(socket), mask.bits().into()).build();
         self.push(entry.user_data(number(way.into(), place)));
@@ -235,6 +240,9 @@ impl Uring {
                 }
                 kind if kind == Kind::Writable as u64 => {
                     done.push(Done::Ready { place, way: Way::Write });
+                }
+                kind if kind == Kind::Ended as u64 => {
+                    done.push(Done::Ready { place, way: Way::End });
                 }
                 kind if kind == Kind::Watch as u64 => done.push(Done::Watched { last }),
                 // A cancel: what it was for says how it has ended.
