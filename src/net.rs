@@ -129,11 +129,15 @@ impl Stream {
     /// ordinary end. So each send says beforehand that it is under way, and an end of stream is believed only when
     /// none is: the kernel's socket lock orders the two calls, and these stores lie around them.
     fn end_of_stream(&self, cx: &mut Context<'_>) -> Poll<io::Result<Option<Chunk>>> {
+        // In this order: it has failed before it is not under way any more.
+        let under_way = self.ready.is_writing();
         match self.writer.load(Ordering::SeqCst) {
-            WRITER_IDLE if !self.ready.has_failed() => Poll::Ready(Ok(None)),
-            WRITER_IDLE | WRITER_FAILED => Poll::Ready(Err(ErrorKind::ConnectionReset.into())),
+            WRITER_IDLE if !under_way && !self.ready.has_failed() => Poll::Ready(Ok(None)),
+            WRITER_IDLE | WRITER_FAILED if !under_way => {
+                Poll::Ready(Err(ErrorKind::ConnectionReset.into()))
+            }
             _ => {
-                // One system call on another thread is all that this waits for.
+                // One system call on another thread is all that this waits for, or one turn of the ring.
                 self.ready.read_again();
                 cx.waker().wake_by_ref();
                 Poll::Pending

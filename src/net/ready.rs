@@ -220,6 +220,15 @@ impl Ready {
         }
     }
 
+    /// A write is under way that is not done by a call.
+    pub(super) fn is_writing(&self) -> bool {
+        match self {
+            #[cfg(target_os = "linux")]
+            Ready::Ring(held) => held.is_sending(),
+            _ => false,
+        }
+    }
+
     /// A write that was not done by a call has failed, and whoever wrote may not know it yet.
     pub(super) fn has_failed(&self) -> bool {
         match self {

@@ -66,8 +66,8 @@ struct Source {
     behind: AtomicBool,
     /// [`OPEN`], [`ENDED`] or the number of the error, behind all chunks.
     end: AtomicI32,
-    /// The ring is to say when it ends.
-    watched: AtomicBool,
+    /// Whether the ring says when it ends: [`IDLE`] before it was asked to, [`ASKED`], and [`SAID`] when it has.
+    watched: AtomicU8,
     reader: AtomicWaker,
     writing: AtomicU8,
     /// Bytes that the ring was given and has not sent.
@@ -100,6 +100,9 @@ const ASKED: u8 = 4;
 const SENDING: u8 = 5;
 /// By calls, and there is room again.
 const ROOM: u8 = 6;
+
+/// The end has been seen.
+const SAID: u8 = 7;
 
 impl Ring {
     pub(super) fn new() -> io::Result<Ring> {
@@ -160,7 +163,7 @@ impl Held {
             arrived: ConcurrentQueue::bounded(1),
             behind: AtomicBool::new(false),
             end: AtomicI32::new(OPEN),
-            watched: AtomicBool::new(false),
+            watched: AtomicU8::new(IDLE),
             reader: AtomicWaker::new(),
             writing: AtomicU8::new(IDLE),
             unsent: AtomicUsize::new(0),
@@ -174,6 +177,11 @@ impl Held {
 
     pub(super) fn socket(&self) -> &socket2::Socket {
         &self.source.socket
+    }
+
+    /// A send by the ring is about to be tried.
+    pub(super) fn is_sending(&self) -> bool {
+        self.source.writing.load(SeqCst) == SENDING
     }
 
     /// A send by the ring has failed.
@@ -358,7 +366,7 @@ impl Source {
         !matches!(reading, RING | ASKED)
             && !matches!(writing, SENDING | ASKED)
             && !self.behind.load(SeqCst)
-            && !self.watched.load(SeqCst)
+            && self.watched.load(SeqCst) != ASKED
     }
 }
 
@@ -390,8 +398,6 @@ struct Place {
     waits_to_read: bool,
     waits_to_write: bool,
     waits_for_the_end: bool,
-    /// It has, at least once.
-    was_watched: bool,
     /// It was sent much, and is to be read by calls.
     is_bulk: bool,
     /// Chunks that a reader has not had room for.
@@ -503,9 +509,9 @@ impl Keeper {
             Order::Recv(_) => {
                 known.receives = true;
                 self.uring.recv(place, socket);
-                if !known.was_watched {
-                    (known.was_watched, known.waits_for_the_end) = (true, true);
-                    source.watched.store(true, SeqCst);
+                if source.watched.load(SeqCst) == IDLE {
+                    known.waits_for_the_end = true;
+                    source.watched.store(ASKED, SeqCst);
                     self.uring.wait_for(place, socket, Way::End);
                 }
             }
@@ -632,7 +638,7 @@ impl Keeper {
         let Some(known) = self.places.get_mut(place) else { return };
         *known.waits(way) = false;
         if way == Way::End {
-            source.watched.store(false, SeqCst);
+            source.watched.store(SAID, SeqCst);
             return self.ended.push(place);
         }
         match (way, known.rest.take()) {
