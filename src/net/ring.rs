@@ -83,25 +83,22 @@ const OPEN: i32 = 0;
 const ENDED: i32 = -1;
 const NONE: i32 = 0;
 
-// How a socket is read.
-/// Not at all, until somebody asks.
+// What `reading`, `writing` and `watched` may be.
+/// Nothing is asked of the ring.
 const IDLE: u8 = 0;
-/// By the ring.
+/// Reading: by the ring.
 const RING: u8 = 1;
-/// By calls, and it is worth trying.
+/// Reading: by calls, and it is worth trying.
 const CALLS: u8 = 2;
-/// By calls, and there was nothing.
+/// Reading: by calls, and there was nothing.
 const DRY: u8 = 3;
-/// By calls, and the ring has been asked to say when.
+/// The ring has been asked to say when there is something to read, or room to write, or when it ends.
 const ASKED: u8 = 4;
-
-// How it is written: IDLE, ASKED (the ring has been asked to say when there is room), and
-/// by the ring, which has a chunk.
+/// Writing: the ring has a chunk.
 const SENDING: u8 = 5;
-/// By calls, and there is room again.
+/// Writing: by calls, and there is room again.
 const ROOM: u8 = 6;
-
-/// The end has been seen.
+/// Watched: it has ended.
 const SAID: u8 = 7;
 
 impl Ring {
@@ -572,7 +569,7 @@ impl Keeper {
                     self.behind.push(place);
                 }
             }
-            // Two sockets are one when it comes to a reset: who hears of it first, by a send or a receive, is told alone.
+            // A reset is told once: if the send hears of it, this is what is left of it, and no end.
             Ok(None) if known.sends => known.end = Some(ENDED),
             Ok(None) => source.end.store(ENDED, SeqCst),
             Err(error) => match error.raw_os_error() {
