@@ -157,22 +157,22 @@ fn threads(io: Io) -> Option<Arc<net::Threads>> {
     let count = COUNT.load(Relaxed);
     let by_uring = || match net::Threads::with_uring(count) {
         Ok(threads) => {
-            log::debug!("sockets are waited for by io_uring");
+            log::debug!(actor = "threads"; "sockets are waited for by io_uring");
             Some(threads)
         }
         Err(error) => {
             let level = if io == Io::Uring { log::Level::Warn } else { log::Level::Debug };
-            log::log!(level, "epoll has to do, for there is no io_uring: {error}");
+            log::log!(level, actor = "threads"; "epoll has to do, for there is no io_uring: {error}");
             None
         }
     };
     let by_epoll = || match net::Threads::with_epoll(count) {
         Ok(threads) => {
-            log::debug!("sockets are waited for by an epoll of our own");
+            log::debug!(actor = "threads"; "sockets are waited for by an epoll of our own");
             Some(threads)
         }
         Err(error) => {
-            log::warn!("async-std's reactor has to do, for there is no epoll of our own: {error}");
+            log::warn!(actor = "threads"; "async-std's reactor has to do, for there is no epoll of our own: {error}");
             None
         }
     };

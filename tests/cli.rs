@@ -3,12 +3,14 @@
 use crate::binary::{Binary, PATIENCE, PROGRAM, eventually, free_address, run};
 use crate::folder::Folder;
 use rustix::process::Signal;
+use serde_json::Value;
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
 use std::process::{Command, Stdio};
+use trunkline::Io;
 use trunkline::testing::FakeBackend;
 
 /// Sends `text` through a proxy to an echo backend, and gets it back.
@@ -165,6 +167,20 @@ fn the_demo_stays_up_until_it_is_told_to_stop() {
     let pid = rustix::process::Pid::from_child(&child);
     rustix::process::kill_process(pid, Signal::INT).expect("it lives");
     assert!(child.wait().expect("our child").success());
+}
+
+#[test]
+fn the_log_says_at_debug_how_sockets_are_waited_for() {
+    for (flags, expected) in [
+        (vec![], Io::Auto.here(1)),
+        (vec!["--threads", "2"], Io::Auto.here(2)),
+        (vec!["--io", "epoll"], Io::Epoll),
+    ] {
+        let stopped = Binary::start(&[&["--log-level", "debug"][..], &flags].concat()).stop();
+        let word = if expected == Io::Uring { "by io_uring" } else { "by an epoll" };
+        let said = |line: &Value| line["msg"].as_str().is_some_and(|text| text.contains(word));
+        assert!(stopped.log.iter().any(said), "{flags:?}: {:?}", stopped.log);
+    }
 }
 
 #[test]
