@@ -47,6 +47,13 @@ const BATCH: usize = 64;
 /// How long to wait for a place in the backlog of a unix socket.
 const BACKLOG_PAUSE: Duration = Duration::from_millis(5);
 
+/// For what comes and goes, never for a message.
+#[cfg(target_os = "linux")]
+fn lock<T>(mutex: &std::sync::Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    // Whoever has panicked has left it as it was.
+    mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+}
+
 /// A connected TCP or unix-domain socket.
 pub(crate) struct Stream {
     ready: Ready,

@@ -48,7 +48,8 @@ fn report(flags: &Flags, config: &Config, pool: Option<(&str, &PoolConfig)>, fds
     line("connect-timeout", show_duration(config.connect_timeout));
     line("workers", flags.workers.to_string());
     line("threads", flags.threads.to_string());
-    line("io", config.io.here(flags.threads).to_string());
+    let io = config.io.here(flags.threads);
+    line("io", io.to_string());
     line("backlog", config.backlog.to_string());
     line("max-conn", config.max_conn.to_string());
     line("tick", show_duration(config.tick));
@@ -68,7 +69,7 @@ fn report(flags: &Flags, config: &Config, pool: Option<(&str, &PoolConfig)>, fds
     let fits = config.max_conn.min(fd_limit::fitting(fds));
     line("memory", format!("at most {}", config.limits));
     line("", format!("at most {} for {fits} connections", about(config.limits.total(fits))));
-    if config.io.here(flags.threads) == Io::Uring {
+    if io == Io::Uring {
         let ahead = show_size(2 * Limits::AHEAD);
         line("", format!("and up to {ahead} that io_uring has received in one turn"));
     }

@@ -12,7 +12,7 @@ use std::io;
 use std::mem::MaybeUninit;
 use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed, Ordering::SeqCst};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
 
 /// Changes that are taken in at once.
@@ -154,8 +154,7 @@ impl Edge {
     }
 
     fn sources(&self) -> std::sync::MutexGuard<'_, Slab<Arc<Source>>> {
-        // Whoever has panicked has left it as it was.
-        self.sources.lock().unwrap_or_else(PoisonError::into_inner)
+        super::lock(&self.sources)
     }
 
     /// Takes back what calls there were: what they were for is about to be looked at.

@@ -11,7 +11,8 @@
 //! when that is worth trying: so bytes wait in the kernel, whose peer hears of it, and not here.
 
 use super::edge::{Changed, Edge};
-use super::uring::{Done, Uring, Way};
+use super::uring::{Done, GIVEN, Uring, Way};
+use crate::Limits;
 use crate::socket::{Buffers, Chunk};
 use atomic_waker::AtomicWaker;
 use concurrent_queue::{ConcurrentQueue, PushError};
@@ -22,16 +23,18 @@ use std::os::fd::AsRawFd;
 use std::sync::atomic::{
     AtomicBool, AtomicI32, AtomicU8, AtomicUsize, Ordering::Relaxed, Ordering::SeqCst,
 };
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::task::{Context, Poll};
 
 /// The most that is small, in bytes: what is received into at once, and sent at once.
 const SMALL: usize = 4 << 10;
 
+const _: () = assert!(GIVEN as usize * SMALL == Limits::AHEAD, "what is said of memory is true");
+
 /// Small buffers that are kept while nobody uses them.
 const SPARE: usize = 256;
 
-/// Orders that wait for the end of a turn. It has two hundred polls at most.
+/// Orders that wait for the end of a turn, which has 256 polls at most (`tasks.rs`).
 const ORDERS: usize = 512;
 
 /// Chunks that have arrived before a reader took the first: with these, no more are received.
@@ -117,12 +120,11 @@ impl Ring {
     }
 
     fn sources(&self) -> MutexGuard<'_, Slab<Arc<Source>>> {
-        // Whoever has panicked has left it as it was.
-        self.sources.lock().unwrap_or_else(PoisonError::into_inner)
+        super::lock(&self.sources)
     }
 
     fn gone(&self) -> MutexGuard<'_, Vec<usize>> {
-        self.gone.lock().unwrap_or_else(PoisonError::into_inner)
+        super::lock(&self.gone)
     }
 
     /// What comes back finds no room: so many were given in this turn.
@@ -634,27 +636,28 @@ impl Keeper {
     fn ready(&mut self, place: usize, source: &Source, way: Way) {
         let Some(known) = self.places.get_mut(place) else { return };
         *known.waits(way) = false;
-        if way == Way::End {
-            source.watched.store(SAID, SeqCst);
-            return self.ended.push(place);
-        }
-        match (way, known.rest.take()) {
+        match way {
+            Way::End => {
+                source.watched.store(SAID, SeqCst);
+                self.ended.push(place);
+            }
             _ if known.gone => {}
-            (Way::Read | Way::End, rest) => {
-                known.rest = rest;
+            Way::Read => {
                 source.reading.store(CALLS, SeqCst);
                 source.reader.wake();
             }
-            (Way::Write, Some(chunk)) => {
-                known.sends = true;
-                self.sends.push(place);
-                source.writing.store(SENDING, SeqCst);
-                self.uring.send(place, source.socket.as_raw_fd(), chunk);
-            }
-            (Way::Write, None) => {
-                source.writing.store(ROOM, SeqCst);
-                source.writer.wake();
-            }
+            Way::Write => match known.rest.take() {
+                Some(chunk) => {
+                    known.sends = true;
+                    self.sends.push(place);
+                    source.writing.store(SENDING, SeqCst);
+                    self.uring.send(place, source.socket.as_raw_fd(), chunk);
+                }
+                None => {
+                    source.writing.store(ROOM, SeqCst);
+                    source.writer.wake();
+                }
+            },
         }
     }
 
@@ -806,9 +809,7 @@ mod tests {
         let (theirs, sent) = sender.join().expect("no panic");
         let unread = rustix::io::ioctl_fionread(ours.socket()).expect("a socket");
         let received = sent - usize::try_from(unread).expect("it fits");
-        // What the kernel had buffers for in one turn.
-        let most = usize::from(super::super::uring::GIVEN) * SMALL;
-        assert!(received <= most && received < sent, "{received} of {sent}");
+        assert!(received <= Limits::AHEAD && received < sent, "{received} of {sent}");
         drop(theirs);
         let mut came = first.len();
         block_on(async {

@@ -92,8 +92,7 @@ impl Tasks {
     }
 
     fn shared(&self) -> MutexGuard<'_, VecDeque<Runnable>> {
-        // Whoever has panicked has left it as it was.
-        self.shared.lock().unwrap_or_else(PoisonError::into_inner)
+        super::lock(&self.shared)
     }
 
     /// For the first thread: runs what is ready, and returns when nothing is, or after a good many polls.

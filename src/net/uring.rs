@@ -124,8 +124,6 @@ impl Uring {
         if !ring.params().is_feature_skip_cqe_on_success() {
             return Err(io::Error::other("it has a word for each success"));
         }
-        // One look-up of the file less for each call; it does as well without.
-        let _ = ring.submitter().register_ring_fd();
         let given = Given::new(&ring, buffers)?;
         Ok(Uring { ring, given, sending: Vec::new(), late: VecDeque::new() })
     }
