@@ -86,7 +86,10 @@ impl From<Way> for Kind {
 /// # Errors
 /// What it lacks or forbids.
 pub(crate) fn probe() -> io::Result<()> {
-    Uring::new(Buffers::new(1, 1)).map(drop)
+    // On a thread of its own: when a ring goes, the kernel interrupts whatever the thread that made it waits for.
+    let probe = || Uring::new(Buffers::new(1, 1)).map(drop);
+    let probing = std::thread::Builder::new().spawn(probe)?;
+    probing.join().map_err(|_| io::Error::other("the probe has panicked"))?
 }
 
 /// A ring, for the one thread that made it.
