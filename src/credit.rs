@@ -21,9 +21,9 @@ pub(crate) struct Credits {
     held: Arc<AtomicUsize>,
 }
 
-/// Room for one chunk, and the bytes of it.
+/// Room for one chunk or several, and the bytes of it.
 pub(crate) struct Credit {
-    _slot: Slot,
+    slot: Slot,
     held: Arc<AtomicUsize>,
     bytes: usize,
 }
@@ -50,7 +50,7 @@ impl Credits {
     }
 
     fn credit(&self, slot: Slot) -> Credit {
-        Credit { _slot: slot, held: Arc::clone(&self.held), bytes: 0 }
+        Credit { slot, held: Arc::clone(&self.held), bytes: 0 }
     }
 
     /// Bytes that are on their way to the client and that its socket has not taken.
@@ -60,6 +60,20 @@ impl Credits {
 }
 
 impl Credit {
+    /// Takes room for one chunk more; false if there is none.
+    pub(crate) fn try_add(&mut self) -> bool {
+        self.slot.try_add()
+    }
+
+    /// Room for so many of its chunks, with all the bytes that are held on it.
+    ///
+    /// # Panics
+    /// If there is less.
+    pub(crate) fn split(&mut self, chunks: usize) -> Credit {
+        let (slot, held) = (self.slot.split(chunks), Arc::clone(&self.held));
+        Credit { slot, held, bytes: std::mem::take(&mut self.bytes) }
+    }
+
     /// Takes over the bytes that are held on another.
     pub(crate) fn take_over(&mut self, other: &mut Credit) {
         self.bytes += std::mem::take(&mut other.bytes);

@@ -16,8 +16,11 @@ struct Tokens {
     take_out: Receiver<()>,
 }
 
-/// One of them; dropping it gives it back.
-pub(crate) struct Slot(Slots);
+/// One of them, or several; dropping it gives them back.
+pub(crate) struct Slot {
+    of: Slots,
+    count: usize,
+}
 
 impl Slots {
     pub(crate) fn new(count: usize) -> Self {
@@ -29,11 +32,11 @@ impl Slots {
     pub(crate) async fn take(&self) -> Slot {
         // It cannot be closed while `self` holds both ends.
         let _ = self.0.leave.send(()).await;
-        Slot(self.clone())
+        Slot { of: self.clone(), count: 1 }
     }
 
     pub(crate) fn try_take(&self) -> Option<Slot> {
-        self.0.leave.try_send(()).ok().map(|()| Slot(self.clone()))
+        self.0.leave.try_send(()).ok().map(|()| Slot { of: self.clone(), count: 1 })
     }
 
     /// How many are taken.
@@ -42,10 +45,31 @@ impl Slots {
     }
 }
 
+impl Slot {
+    /// Takes one more into the same hand; false if none is free.
+    pub(crate) fn try_add(&mut self) -> bool {
+        let added = self.of.0.leave.try_send(()).is_ok();
+        self.count += usize::from(added);
+        added
+    }
+
+    /// Passes so many of them on into another hand.
+    ///
+    /// # Panics
+    /// If there are fewer.
+    pub(crate) fn split(&mut self, count: usize) -> Slot {
+        assert!(count <= self.count, "{count} of {} slots", self.count);
+        self.count -= count;
+        Slot { of: self.of.clone(), count }
+    }
+}
+
 impl Drop for Slot {
     fn drop(&mut self) {
-        // There is a token for each slot that is out.
-        let _ = self.0.0.take_out.try_recv();
+        for _ in 0..self.count {
+            // There is a token for each slot that is out.
+            let _ = self.of.0.take_out.try_recv();
+        }
     }
 }
 
@@ -68,6 +92,18 @@ mod tests {
             let _third = third.await;
             assert!(slots.try_take().is_none());
         });
+    }
+
+    #[test]
+    fn a_hand_that_holds_several_gives_all_of_them_back() {
+        let slots = Slots::new(3);
+        let mut several = slots.try_take().expect("all are free");
+        assert!(several.try_add() && several.try_add());
+        assert!(!several.try_add());
+        drop(several.split(1));
+        assert_eq!(slots.taken(), 2);
+        drop(several);
+        assert_eq!(slots.taken(), 0);
     }
 
     #[test]

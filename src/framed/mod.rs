@@ -29,6 +29,7 @@ use crate::socket::Chunk;
 use std::sync::Arc;
 
 /// From a client_reader to the backend_writer of a trunk.
+#[expect(clippy::large_enum_variant, reason = "nearly all of them are pieces")]
 pub(crate) enum Message {
     Piece(Piece),
     /// Nothing follows: the trunk is to end cleanly, once the backend ends too, for which it has little time unless
@@ -38,10 +39,10 @@ pub(crate) enum Message {
     },
 }
 
-/// A part of a request.
+/// A request, a row of requests, or a part of one.
 pub(crate) struct Piece {
     pub(crate) chunk: Chunk,
-    /// With the first piece: the replies that the trunk will owe; none for a request without a reply.
+    /// With the first piece of a request: the replies that the trunk will owe; none for a request without a reply.
     pub(crate) owed: Option<Owed>,
     /// Of a request that comes in pieces.
     pub(crate) rest: Option<Rest>,

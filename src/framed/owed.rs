@@ -4,7 +4,7 @@ use super::{Outcome, Rest};
 use crate::ConnId;
 use crate::credit::{Credit, Credits};
 use crate::events::millis;
-use crate::framing::Shape;
+use crate::framing::{Shape, WHOLE};
 use crate::mailbox::{Address, NotLeft};
 use crate::pool::Share;
 use crate::runtime::Runtime;
@@ -179,24 +179,31 @@ impl Stamp {
     }
 }
 
-/// What a trunk owes to a client for one request.
+/// What a trunk owes to a client: for one request, or for a row of them that went there together, each of which has one
+/// reply of the same shape.
 pub(crate) struct Owed {
     tab: Arc<Tab>,
     shape: Shape,
-    /// Replies that are still to come; `None` is all that ever comes, as it is.
+    /// Requests that were not answered, and those that were.
+    requests: usize,
+    answered: usize,
+    /// Replies to the first of them that are still to come; `None` is all that ever comes, as it is.
     count: Option<u32>,
     /// The backend was asked to take its time.
     waits: bool,
     /// Of a request that comes in pieces.
     rest: Option<Rest>,
-    /// Of a trunk that clients share: room for the end of the reply.
+    /// Of a trunk that clients share: room for the end of each reply.
     credit: Option<Credit>,
     /// Set if the trunk is shared: it is not to be closed while it owes.
     share: Option<Share>,
     /// A backend may have got it.
     written: bool,
-    /// Bytes of the reply for which there was no room besides; they are held on the credit.
+    /// Bytes that have come and were not left at the client yet; they are held on the credit.
     gathered: Vec<u8>,
+    /// The replies that are complete in there, and how many of the bytes are theirs.
+    complete: usize,
+    complete_bytes: usize,
     stamp: Option<Box<Stamp>>,
 }
 
@@ -211,10 +218,40 @@ impl Owed {
         stamp: Option<Box<Stamp>>,
     ) -> Owed {
         tab.owed.fetch_add(1, SeqCst);
-        let ((credit, share), tab) = (room.unzip(), Arc::clone(tab));
-        let (written, gathered) = (false, Vec::new());
-        let rest = None;
-        Owed { tab, shape, count, waits, rest, credit, share, written, gathered, stamp }
+        let (credit, share) = room.unzip();
+        Owed {
+            tab: Arc::clone(tab),
+            shape,
+            requests: 1,
+            answered: 0,
+            count,
+            waits,
+            rest: None,
+            credit,
+            share,
+            written: false,
+            gathered: Vec::new(),
+            complete: 0,
+            complete_bytes: 0,
+            stamp,
+        }
+    }
+
+    /// Another request goes along, which has one reply of the same shape; false if it cannot, or there is no room for its
+    /// reply. The trunk does not have it yet.
+    pub(super) fn try_add(&mut self) -> bool {
+        let plain = self.count == Some(1) && !self.waits && self.stamp.is_none();
+        let added = plain && self.credit.as_mut().is_some_and(Credit::try_add);
+        if added {
+            self.requests += 1;
+            self.tab.owed.fetch_add(1, SeqCst);
+        }
+        added
+    }
+
+    /// How many of its requests were not answered.
+    pub(super) fn requests(&self) -> usize {
+        self.requests
     }
 
     /// The request comes in pieces.
@@ -266,13 +303,13 @@ impl Owed {
     }
 
     /// Passes on a part of what is owed. On a trunk that clients share it never waits.
-    pub(super) async fn pass(&mut self, bytes: Vec<u8>) {
+    pub(super) async fn pass(&mut self, bytes: &[u8]) {
         if let Some(stamp) = &mut self.stamp {
             stamp.first.get_or_insert_with(|| stamp.runtime.now());
         }
         if self.share.is_none() {
             // Gone: the client has left, and the rest is read for nobody.
-            let _ = self.tab.send(bytes).await;
+            let _ = self.tab.send(bytes.to_vec()).await;
             return;
         }
         if self.is_deserted() || self.tab.was_told(Outcome::Behind) {
@@ -282,14 +319,20 @@ impl Owed {
             credit.hold(bytes.len());
         }
         if self.gathered.is_empty() {
-            self.gathered = bytes;
-        } else {
-            self.gathered.extend_from_slice(&bytes);
+            // The others of a row are about as long.
+            self.gathered.reserve_exact(
+                bytes
+                    .len()
+                    .saturating_mul(self.requests)
+                    .clamp(bytes.len(), WHOLE.max(bytes.len())),
+            );
         }
+        self.gathered.extend_from_slice(bytes);
         if self.tab.credits.held() > self.tab.most_held {
             self.tab.tell(Outcome::Behind);
             self.tab.ring();
             self.gathered = Vec::new();
+            (self.complete, self.complete_bytes) = (0, 0);
         }
     }
 
@@ -298,15 +341,32 @@ impl Owed {
         if self.share.is_none() {
             return self.tab.tell(Outcome::Begun);
         }
-        if !self.gathered.is_empty()
-            && let Some(mut part) = self.tab.credits.try_take_for_part()
-        {
+        if self.gathered.is_empty() {
+            return;
+        }
+        if self.complete > 0 {
+            self.pause();
+        } else if let Some(mut part) = self.tab.credits.try_take_for_part() {
             // Its own is kept for the end.
             if let Some(credit) = &mut self.credit {
                 part.take_over(credit);
             }
             self.flush(part);
-            self.tab.tell(Outcome::Begun);
+        } else {
+            return;
+        }
+        self.tab.tell(Outcome::Begun);
+    }
+
+    /// Nothing more has come for now: the client gets the replies of a row that are complete, on the room that was theirs.
+    pub(super) fn pause(&mut self) {
+        let complete = std::mem::take(&mut self.complete);
+        if complete > 0
+            && let Some(credit) = &mut self.credit
+        {
+            let credit = credit.split(complete);
+            self.complete_bytes = 0;
+            self.flush(credit);
         }
     }
 
@@ -316,9 +376,12 @@ impl Owed {
         self.tab.take_told(Outcome::Begun);
     }
 
-    /// Leaves what was gathered, on this credit.
+    /// Leaves what was gathered, if anything was, on this credit.
     fn flush(&mut self, credit: Credit) {
         let bytes = std::mem::take(&mut self.gathered);
+        if bytes.is_empty() {
+            return;
+        }
         // Gone: the client has left.
         let _ = self.tab.leave(bytes, credit);
     }
@@ -330,23 +393,33 @@ impl Owed {
             self.go_on();
             return false;
         }
-        self.done();
-        true
+        self.done()
     }
 
-    /// All that will ever come has come.
-    pub(super) fn done(&mut self) {
-        self.count = Some(0);
+    /// All that will ever come for a request has come; true if nothing is owed any more.
+    pub(super) fn done(&mut self) -> bool {
         if self.rest.as_ref().is_some_and(|rest| Arc::strong_count(rest) > 1) {
             // What the backend will take the rest for, only the backend knows.
             self.tab.tell(Outcome::Doubtful);
         }
-        if !self.gathered.is_empty()
-            && let Some(credit) = self.credit.take()
-        {
-            self.flush(credit);
+        self.requests -= 1;
+        self.answered += 1;
+        (self.complete, self.complete_bytes) = (self.complete + 1, self.gathered.len());
+        let last = self.requests == 0;
+        self.count = Some(u32::from(!last));
+        if last {
+            self.deliver();
         }
         self.tab.take_told(Outcome::Begun);
+        last
+    }
+
+    /// Leaves the replies that are complete at the client, for no more will come.
+    fn deliver(&mut self) {
+        self.gathered.truncate(self.complete_bytes);
+        if let Some(credit) = self.credit.take() {
+            self.flush(credit);
+        }
     }
 
     /// From here on bytes go through as they are.
@@ -360,20 +433,23 @@ impl Owed {
 impl Drop for Owed {
     /// Every request ends in exactly one reply or one error, and which of the two it is shows here.
     fn drop(&mut self) {
-        let answered = self.count == Some(0);
+        let all = self.requests == 0;
         if let Some(stamp) = &self.stamp {
-            stamp.log(answered);
+            stamp.log(all);
         }
-        if answered {
-            self.tab.answered.fetch_add(1, SeqCst);
+        // Some of a row may have their replies.
+        self.deliver();
+        if self.answered > 0 {
+            self.tab.answered.fetch_add(self.answered, SeqCst);
         }
-        if !answered && self.written {
-            self.tab.written.fetch_add(1, SeqCst);
+        if !all && self.written {
+            self.tab.written.fetch_add(self.requests, SeqCst);
         }
-        let left = self.tab.owed.fetch_sub(1, SeqCst) - 1;
+        let dealt_with = self.answered + self.requests;
+        let left = self.tab.owed.fetch_sub(dealt_with, SeqCst) - dealt_with;
         // Where a client shares its trunk, its reader has nothing to do for a reply that has come.
         let waits = self.share.is_none() || self.tab.awaited.load(SeqCst);
-        if left == 0 && (waits || !answered) {
+        if left == 0 && (waits || !all) {
             self.tab.ring();
         }
     }
@@ -402,7 +478,7 @@ mod tests {
             let mut owed = one_reply(&tab, room);
             let mut came = 0;
             for _ in 0..10 {
-                owed.pass(vec![b'x'; 60]).await;
+                owed.pass(&[b'x'; 60]).await;
                 owed.go_on();
                 while let Some(tunnel::Message::Chunk(chunk)) = replies.try_recv() {
                     came += chunk.len();
@@ -426,7 +502,7 @@ mod tests {
             let mut owed = one_reply(&tab, room);
             for part in 0..4 {
                 assert_eq!(tab.was_told(Outcome::Behind), part > 2, "{part}");
-                owed.pass(vec![b'x'; 40]).await;
+                owed.pass(&[b'x'; 40]).await;
                 owed.go_on();
             }
             assert!(poll_once(tab.heard()).await.is_some());

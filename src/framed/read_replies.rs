@@ -200,15 +200,15 @@ impl Reading {
                 && due.is_raw()
             {
                 // All that comes is the client's, as it is.
-                let chunk = self.bytes.split_off(start);
-                due.pass(chunk).await;
+                due.pass(&self.bytes[start..]).await;
                 due.go_on();
+                start = self.bytes.len();
                 break None;
             }
             let shape = self.due.as_ref().map(Owed::shape);
             let Some(piece) = self.replies.next(&self.bytes[start..], shape)? else { break None };
             let end = start + piece.bytes;
-            let chunk = piece.instead.unwrap_or_else(|| self.bytes[start..end].to_vec());
+            let bytes = piece.instead.as_deref().unwrap_or(&self.bytes[start..end]);
             start = end;
             let Some(reply) = piece.begins.or(self.begun) else {
                 return Err(Malformed::new("a part of a reply that has not begun"));
@@ -223,8 +223,8 @@ impl Reading {
             if piece.ends && reply.last {
                 due.tell(Outcome::Last);
             }
-            if !reply.silent && !chunk.is_empty() {
-                due.pass(chunk).await;
+            if !reply.silent && !bytes.is_empty() {
+                due.pass(bytes).await;
             }
             if !piece.ends {
                 due.go_on();
@@ -256,7 +256,10 @@ impl Reading {
                 break Some(Exit::Finished);
             }
         };
-        self.bytes.drain(..start.min(self.bytes.len()));
+        if let Some(due) = &mut self.due {
+            due.pause();
+        }
+        self.bytes.drain(..start);
         Ok(exit)
     }
 }

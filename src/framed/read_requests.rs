@@ -12,7 +12,10 @@ use super::{Message, Outcome, Owed, Piece, Rest, Stamp, Tab, reset};
 use crate::actor::{self, Budget};
 use crate::credit::{Credit, Credits};
 use crate::directory;
-use crate::framing::{Action, Binding, Count, Framing, Malformed, Request, Requests, Trouble};
+use crate::framing::WHOLE;
+use crate::framing::{
+    self, Action, Binding, Count, Framing, Malformed, Request, Requests, Trouble,
+};
 use crate::mailbox::Address;
 use crate::pool::{Lease, Pool, Share};
 use crate::runtime::{Either, race, until};
@@ -24,6 +27,7 @@ use futures_lite::future::pending;
 use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::io;
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -66,6 +70,7 @@ impl RequestReader {
             number: 0,
             bytes: Vec::new(),
             taken: 0,
+            ahead: None,
             lease: None,
             pinned: None,
             pinned_by: 0,
@@ -112,6 +117,8 @@ struct Reading {
     /// What has come; the first `taken` bytes of it were understood.
     bytes: Vec<u8>,
     taken: usize,
+    /// What was found behind them, and could not go along with the request before it.
+    ahead: Option<Result<RequestPiece, Malformed>>,
     lease: Option<Lease>,
     /// Why the lease is not given back when nothing is owed.
     pinned: Option<&'static str>,
@@ -132,14 +139,18 @@ struct Reading {
     budget: Budget,
 }
 
+type RequestPiece = framing::Piece<Request>;
+
 /// A request that went to a trunk.
 struct Asked {
     request: Request,
     /// Which of the client's requests; and when it was understood, if that is logged.
     number: u64,
     began: Option<Instant>,
-    /// Its bytes, if it went as a whole.
-    copy: Option<Vec<u8>>,
+    /// How long it is; known if it went as a whole.
+    length: usize,
+    /// Its bytes, if it may be sent again.
+    copy: Option<Copy>,
     /// How often it was sent, or was to be.
     tries: u32,
     /// A trunk took it: its bytes are counted.
@@ -154,9 +165,31 @@ struct Asked {
     repeated: bool,
 }
 
+/// The bytes of a request, kept together with those of the others that went along with it.
+struct Copy {
+    row: Arc<[u8]>,
+    place: Range<usize>,
+}
+
 impl Asked {
     /// More trunks in a row that end before they have looked at it are no accident.
     const TRIES: u32 = 8;
+
+    fn new(request: Request, number: u64, began: Option<Instant>, length: usize) -> Asked {
+        Asked {
+            request,
+            number,
+            began,
+            length,
+            copy: None,
+            tries: 1,
+            counted: false,
+            trouble: Trouble::BackendLost,
+            malformed: None,
+            written: false,
+            repeated: false,
+        }
+    }
 
     /// RFC 9110, 9.2.2, says it for HTTP: a request may be repeated if that is the same as asking once.
     fn may_go_again(&self) -> bool {
@@ -217,7 +250,7 @@ impl Reading {
     async fn run(&mut self) -> Result<(), Exit> {
         let mut binding = None;
         loop {
-            let piece = match self.requests.next(&self.bytes[self.taken..]) {
+            let piece = match self.next() {
                 Ok(Some(piece)) => piece,
                 Ok(None) => {
                     if self.more().await? {
@@ -228,14 +261,20 @@ impl Reading {
                 Err(malformed) => return self.ends_malformed(malformed).await,
             };
             let came = &self.bytes[self.taken..self.taken + piece.bytes];
-            let chunk = piece.instead.unwrap_or_else(|| came.to_vec());
+            let mut chunk = piece.instead.unwrap_or_else(|| came.to_vec());
             self.taken += piece.bytes;
             let mut owed = None;
             if let Some(request) = piece.begins {
                 binding = Some(request.binding);
                 let way;
-                (way, owed) = self.begin(request, &chunk, piece.ends).await?;
+                (way, owed) = self.begin(request, chunk.len(), piece.ends).await?;
                 self.way = Some(way);
+                if let Some(owed) = &mut owed
+                    && piece.ends
+                {
+                    self.take_along(&mut chunk, owed);
+                    self.keep(&chunk, owed.requests());
+                }
             } else if self.is_answered_early().await? && self.last {
                 return self.end().await;
             }
@@ -267,6 +306,72 @@ impl Reading {
                 self.let_go().await;
             }
             self.budget.spend().await;
+        }
+    }
+
+    /// The next piece of what has come.
+    fn next(&mut self) -> Result<Option<RequestPiece>, Malformed> {
+        match self.ahead.take() {
+            Some(next) => next.map(Some),
+            None => self.requests.next(&self.bytes[self.taken..]),
+        }
+    }
+
+    /// Requests that came right behind the one that was asked last go along with it, in one message, if their replies are
+    /// read alike, and as far as there is room for these at the client.
+    fn take_along(&mut self, bytes: &mut Vec<u8>, owed: &mut Owed) {
+        let shares = self.lease.as_ref().is_some_and(Lease::is_shared);
+        let plain = self.asked.back().filter(|asked| shares && asked.request.is_plain());
+        let Some(began) = plain.map(|asked| asked.began) else { return };
+        let (shape, first, from) = (owed.shape(), bytes.len(), self.taken);
+        let joins = |request: &Request| request.is_plain() && request.shape == shape;
+        loop {
+            let piece = match self.requests.next(&self.bytes[self.taken..]) {
+                Ok(Some(piece)) => piece,
+                Ok(None) => break,
+                Err(malformed) => {
+                    self.ahead = Some(Err(malformed));
+                    break;
+                }
+            };
+            let fits = first + self.taken - from + piece.bytes <= WHOLE;
+            let as_it_is = piece.ends && piece.instead.is_none();
+            match piece.begins {
+                Some(request) if fits && as_it_is && joins(&request) && owed.try_add() => {
+                    self.taken += piece.bytes;
+                    self.number += 1;
+                    self.reader.post.gauges.add_request();
+                    self.asked.push_back(Asked::new(request, self.number, began, piece.bytes));
+                }
+                begins => {
+                    self.ahead = Some(Ok(RequestPiece { begins, ..piece }));
+                    break;
+                }
+            }
+        }
+        bytes.extend_from_slice(&self.bytes[from..self.taken]);
+    }
+
+    /// Keeps the bytes of as many requests, which were asked last, for the case that their trunk is lost.
+    fn keep(&mut self, bytes: &[u8], requests: usize) {
+        let Some(last) = self.asked.back() else { return };
+        // Of one that has no end nobody could tell when the next may follow.
+        let ends = last.request.replies != Count::Unknown
+            && !matches!(last.request.binding, Binding::Tunnel(_));
+        // What a client has left on a trunk is of use there alone.
+        let by = |number| number == self.pinned_by;
+        let left = self.pinned.is_some()
+            && !by(self.number)
+            && !self.asked.iter().any(|asked| by(asked.number));
+        if !ends || left || self.copied() >= COPIES {
+            return;
+        }
+        let row: Arc<[u8]> = bytes.into();
+        let (first, mut end) = (self.asked.len() - requests, 0);
+        for asked in self.asked.range_mut(first..) {
+            let start = end;
+            end += asked.length;
+            asked.copy = Some(Copy { row: Arc::clone(&row), place: start..end });
         }
     }
 
@@ -460,7 +565,8 @@ impl Reading {
             self.orphaned |= asked.request.binds();
             return self.refuse(asked.trouble, &asked.request).await;
         }
-        let Some(chunk) = asked.copy.clone() else { return Ok(()) };
+        let Some(copy) = &asked.copy else { return Ok(()) };
+        let chunk = copy.row[copy.place.clone()].to_vec();
         // Nothing is owed, so that it does not matter if that is not so any more.
         let has = self.has_trunk_for(&asked.request, true);
         if self.pinned.is_some() && !has {
@@ -549,14 +655,14 @@ impl Reading {
 
     /// Bytes of requests that could be sent again.
     fn copied(&self) -> usize {
-        self.asked.iter().filter_map(|asked| asked.copy.as_ref()).map(Vec::len).sum()
+        self.asked.iter().filter_map(|asked| asked.copy.as_ref()).map(|copy| copy.place.len()).sum()
     }
 
     /// Decides what becomes of a request that begins, and gets a trunk for it.
     async fn begin(
         &mut self,
         request: Request,
-        bytes: &[u8],
+        length: usize,
         whole: bool,
     ) -> Result<(Way, Option<Owed>), Exit> {
         self.last |= request.last;
@@ -598,28 +704,7 @@ impl Reading {
             }
         };
         let exclusive = matches!(request.binding, Binding::Exclusive(_));
-        // What a client has left on a trunk is of use there alone.
-        let by = |number| number == self.pinned_by;
-        let left = self.pinned.is_some()
-            && !by(self.number)
-            && !self.asked.iter().any(|asked| by(asked.number));
-        // Of one that has no end nobody could tell when the next may follow.
-        let ends =
-            request.replies != Count::Unknown && !matches!(request.binding, Binding::Tunnel(_));
-        let may_go_again = whole && ends && !left && self.copied() < COPIES;
-        let copy = may_go_again.then(|| bytes.to_vec());
-        let asked = Asked {
-            request,
-            number: self.number,
-            began,
-            copy,
-            tries: 1,
-            counted: false,
-            trouble: Trouble::BackendLost,
-            malformed: None,
-            written: false,
-            repeated: false,
-        };
+        let asked = Asked::new(request, self.number, began, length);
         self.rest = (!whole).then(Rest::default);
         let owed = self.owe(&asked, credit).map(|owed| owed.with_rest(self.rest.clone()));
         if owed.is_some() {
@@ -793,16 +878,20 @@ impl Reading {
         let _ = self.reader.directory.send(directory::Message::Pinned { conn, why }).await;
     }
 
-    /// Sends a piece to the trunk; false if that has gone. With `owed`, it begins the request that was asked last.
+    /// Sends a piece to the trunk; false if that has gone. With `owed`, it begins the request that was asked last, or is the
+    /// row of those.
     async fn forward(&mut self, chunk: Vec<u8>, owed: Option<Owed>, rest: Option<Rest>) -> bool {
         let Some(lease) = &self.lease else { return false };
-        let (bytes, begins) = (chunk.len(), owed.is_some());
+        let (bytes, requests) = (chunk.len(), owed.as_ref().map_or(0, Owed::requests));
         let piece = Piece { chunk: Chunk::from(chunk), owed, rest };
         if lease.send(Message::Piece(piece)).await.is_err() {
             return false;
         }
-        let asked = self.asked.back_mut().filter(|_| begins);
-        let again = asked.is_some_and(|asked| std::mem::replace(&mut asked.counted, true));
+        let mut again = false;
+        let first = self.asked.len() - requests;
+        for asked in self.asked.range_mut(first..) {
+            again = std::mem::replace(&mut asked.counted, true);
+        }
         if !again {
             self.reader.post.gauges.add_written(Side::Backend, bytes);
         }

@@ -178,6 +178,12 @@ pub struct Request {
 }
 
 impl Request {
+    /// It goes to a trunk that it may share, has one reply, and makes nobody wait.
+    pub(crate) fn is_plain(&self) -> bool {
+        let shared = self.action == Action::Forward && self.binding == Binding::Shared;
+        shared && self.replies == Count::Exactly(1) && !self.last && !self.waits
+    }
+
     /// What follows it means something else without it.
     pub(crate) fn binds(&self) -> bool {
         matches!(self.binding, Binding::Pinned(_) | Binding::Tunnel(_))
