@@ -6,10 +6,10 @@
 use crate::ConnId;
 use crate::runtime::{Runtime, Task};
 use atomic_waker::AtomicWaker;
-use futures_lite::FutureExt;
+use pin_project_lite::pin_project;
 use std::any::Any;
 use std::future::poll_fn;
-use std::panic::AssertUnwindSafe;
+use std::panic::{self, AssertUnwindSafe};
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -23,17 +23,26 @@ pub(crate) fn spawn<T: Send + 'static>(
     run: impl Future<Output = T> + Send + 'static,
 ) -> Running<T> {
     let exit = Arc::<Exit<T>>::default();
-    let run = guard(name, conn, run);
-    let left = Left(Arc::clone(&exit));
-    let task = runtime.spawn(
-        name,
-        conn,
-        Box::pin(async move {
-            let exit = run.await;
-            left.with(exit);
-        }),
-    );
-    Running { task, exit }
+    let acting = Acting { run: guard(name, conn, run), left: Left(Arc::clone(&exit)) };
+    Running { task: runtime.spawn(name, conn, Box::pin(acting)), exit }
+}
+
+pin_project! {
+    /// The task of an actor. It is gone when all that the actor owned is: hence the order of these two.
+    struct Acting<F: Future> {
+        #[pin]
+        run: Guarded<F>,
+        left: Left<F::Output>,
+    }
+}
+
+impl<F: Future> Future for Acting<F> {
+    type Output = ();
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let this = self.project();
+        this.run.poll(cx).map(|exit| this.left.with(exit))
+    }
 }
 
 /// Where an actor leaves its exit. (A channel would do the same in fifteen times the memory, five times for each connection.)
@@ -56,7 +65,7 @@ impl<T> Default for Exit<T> {
 struct Left<T>(Arc<Exit<T>>);
 
 impl<T> Left<T> {
-    fn with(self, exit: Result<T, Panicked>) {
+    fn with(&self, exit: Result<T, Panicked>) {
         *self.0.exit.lock().unwrap_or_else(PoisonError::into_inner) = Some(exit);
     }
 }
@@ -136,25 +145,36 @@ pub(crate) async fn first<K: Copy, T>(
 pub(crate) struct Panicked;
 
 /// Runs a future so that a panic in it stays in it: logged once, and told to whoever waits.
-pub(crate) fn guard<T>(
-    name: &'static str,
-    conn: Option<ConnId>,
-    run: impl Future<Output = T>,
-) -> impl Future<Output = Result<T, Panicked>> {
-    // In a place of its own: a future that takes another has room for it twice, and there are several around each other.
-    let run = Box::pin(run);
-    // It is dropped after a panic, so nobody sees the state that the panic left half-changed.
-    let caught = AssertUnwindSafe(run).catch_unwind();
-    async move {
-        caught.await.map_err(|payload| {
+pub(crate) fn guard<F: Future>(name: &'static str, conn: Option<ConnId>, run: F) -> Guarded<F> {
+    Guarded { name, conn, run }
+}
+
+pin_project! {
+    pub(crate) struct Guarded<F> {
+        name: &'static str,
+        conn: Option<ConnId>,
+        #[pin]
+        run: F,
+    }
+}
+
+impl<F: Future> Future for Guarded<F> {
+    type Output = Result<F::Output, Panicked>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = self.project();
+        // After a panic it is not polled again, so nobody sees the state that the panic left half-changed.
+        let polled = panic::catch_unwind(AssertUnwindSafe(|| this.run.poll(cx)));
+        let actor = *this.name;
+        polled.map(|polled| polled.map(Ok)).unwrap_or_else(|payload| {
             let panic = words(&*payload);
-            match conn {
+            match this.conn.map(ConnId::number) {
                 Some(conn) => {
-                    log::error!(actor = name, conn = conn.number(), panic; "an actor panicked; its connection is aborted")
+                    log::error!(actor, conn, panic; "an actor panicked; its connection is aborted")
                 }
-                None => log::error!(actor = name, panic; "an actor panicked"),
+                None => log::error!(actor, panic; "an actor panicked"),
             }
-            Panicked
+            Poll::Ready(Err(Panicked))
         })
     }
 }

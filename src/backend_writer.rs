@@ -24,7 +24,7 @@ pub(crate) struct BackendWriter {
 }
 
 impl BackendWriter {
-    pub(crate) async fn run(self) -> Exit {
-        tunnel::write(NAME, Side::Backend, self.mailbox, self.socket, self.post).await
+    pub(crate) fn run(self) -> impl Future<Output = Exit> {
+        tunnel::write(NAME, Side::Backend, self.mailbox, self.socket, self.post)
     }
 }

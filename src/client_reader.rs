@@ -21,7 +21,7 @@ pub(crate) struct ClientReader {
 }
 
 impl ClientReader {
-    pub(crate) async fn run(self) -> Exit {
-        tunnel::read(NAME, Side::Client, self.socket, self.to, self.post).await
+    pub(crate) fn run(self) -> impl Future<Output = Exit> {
+        tunnel::read(NAME, Side::Client, self.socket, self.to, self.post)
     }
 }

@@ -82,9 +82,9 @@ pub(crate) struct Connection {
 }
 
 impl Connection {
-    pub(crate) async fn run(self) {
+    pub(crate) fn run(self) -> impl Future<Output = ()> {
         let accepted = self.route.runtime.now();
-        let (slot, directory) = (self.slot, self.directory);
+        let (client, slot) = (self.socket, self.slot);
         let mut course = Course {
             conn: self.conn,
             client: self.client,
@@ -92,7 +92,7 @@ impl Connection {
             route: self.route,
             accepted,
             mailbox: self.mailbox,
-            directory: directory.clone(),
+            directory: self.directory,
             draining: false,
             backend: None,
             blamed: None,
@@ -100,20 +100,22 @@ impl Connection {
             grace: None,
             undisturbed: None,
         };
-        // A panic (of a callback, say) must not keep on_close and the directory from hearing of the end.
-        let carried = actor::guard(NAME, Some(course.conn), course.carry(self.socket)).await;
-        let clean = carried.unwrap_or_else(|Panicked| {
-            course.blame(By::Proxy, "an actor panicked");
-            false
-        });
-        let ended = course.ended(clean);
-        ended.log();
-        let events = Arc::clone(&course.route.events);
-        let _ = actor::guard(NAME, Some(self.conn), async { events.on_close(&ended) }).await;
-        // Gone means that the proxy itself has been dropped: there is nobody left to tell.
-        let _ = directory.send(directory::Message::Ended(ended)).await;
-        // Only now may the next client come: at the limit, a test or an operator sees at most that many.
-        drop(slot);
+        async move {
+            // A panic (of a callback, say) must not keep on_close and the directory from hearing of the end.
+            let carried = actor::guard(NAME, Some(course.conn), course.carry(client)).await;
+            let clean = carried.unwrap_or_else(|Panicked| {
+                course.blame(By::Proxy, "an actor panicked");
+                false
+            });
+            let ended = Box::new(course.ended(clean));
+            ended.log();
+            let told = async { course.route.events.on_close(&ended) };
+            let _ = actor::guard(NAME, Some(course.conn), told).await;
+            // Gone means that the proxy itself has been dropped: there is nobody left to tell.
+            let _ = course.directory.send(directory::Message::Ended(ended)).await;
+            // Only now may the next client come: at the limit, a test or an operator sees at most that many.
+            drop(slot);
+        }
     }
 }
 
@@ -155,7 +157,8 @@ impl Course {
         self.gauges.attach(Side::Client, &client);
         let route = Arc::clone(&self.route);
         if let Some(pool) = &route.pool {
-            return self.carry_framed(client, pool.clone()).await;
+            // In a place of its own, which tunnels do not have.
+            return Box::pin(self.carry_framed(client, pool.clone())).await;
         }
         let capacity = route.config.limits.mailbox;
         let (to_backend, backend_mailbox) = mailbox(capacity);
@@ -644,10 +647,10 @@ mod tests {
             let Some(directory::Message::Ended(ended)) = self.directory.try_recv() else {
                 panic!("the directory was told of the end");
             };
-            assert_eq!(ended, told);
+            assert_eq!(*ended, told);
             assert!(self.directory.try_recv().is_none());
             assert!(self.slots.try_take().is_some(), "its slot is free again");
-            ended
+            told
         }
     }
 

@@ -26,7 +26,7 @@ pub(crate) const MAILBOX: usize = 64;
 
 pub(crate) enum Message {
     Opened(Opened),
-    Ended(Ended),
+    Ended(Box<Ended>),
     /// A client has a trunk for itself, for this reason, or not any more.
     Pinned {
         conn: ConnId,
@@ -378,8 +378,8 @@ mod tests {
             })
         }
 
-        fn ended(&self, clean: bool, backend: Option<Endpoint>) -> Ended {
-            Ended {
+        fn ended(&self, clean: bool, backend: Option<Endpoint>) -> Box<Ended> {
+            Box::new(Ended {
                 conn: self.conn,
                 client: client(),
                 backend,
@@ -395,7 +395,7 @@ mod tests {
                 phase: Phase::Data,
                 clean,
                 cause: String::new(),
-            }
+            })
         }
     }
 

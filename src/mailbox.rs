@@ -12,10 +12,12 @@ use crate::runtime::until;
 #[cfg(feature = "testing")]
 use crate::testing::waits::{self, Wait};
 use atomic_waker::AtomicWaker;
+use pin_project_lite::pin_project;
 use std::fmt;
 use std::future::poll_fn;
+use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 /// Makes a mailbox for at most `capacity` messages, and its first address.
 pub(crate) fn mailbox<M>(capacity: usize) -> (Address<M>, Mailbox<M>) {
@@ -77,6 +79,31 @@ pub(crate) struct WeakAddress<M> {
     id: Id,
 }
 
+#[cfg(feature = "testing")]
+type Leaving<'a, M> = waits::Noted<async_channel::Send<'a, M>>;
+#[cfg(not(feature = "testing"))]
+type Leaving<'a, M> = async_channel::Send<'a, M>;
+
+pin_project! {
+    /// A message on its way into a mailbox. Written out: an async fn would have room for the message four times.
+    pub(crate) struct Sending<'a, M> {
+        #[pin]
+        leaving: Leaving<'a, M>,
+        owner: &'a Owner,
+    }
+}
+
+impl<M> Future for Sending<'_, M> {
+    type Output = Result<(), M>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = self.project();
+        let left = ready!(this.leaving.poll(cx));
+        this.owner.0.wake();
+        Poll::Ready(left.map_err(|error| error.into_inner()))
+    }
+}
+
 /// The place of the one who waits for messages, woken when an address goes as well.
 #[derive(Clone, Default)]
 struct Owner(Arc<AtomicWaker>);
@@ -87,10 +114,6 @@ impl Drop for Owner {
     }
 }
 
-/// The owner of the mailbox has ended; what was to be sent is dropped.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Gone;
-
 /// Why a message could not be left without waiting.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum NotLeft {
@@ -99,24 +122,10 @@ pub(crate) enum NotLeft {
 }
 
 impl<M> Address<M> {
-    /// Waits for room and leaves the message. The wait is the back-pressure.
-    pub(crate) async fn send(&self, message: M) -> Result<(), Gone> {
-        self.offer(message).await.map_err(|_| Gone)
-    }
-
-    /// The same; what the owner cannot take any more comes back.
-    pub(crate) async fn offer(&self, message: M) -> Result<(), M> {
-        use async_channel::TrySendError::{Closed, Full};
-        let left = match self.sender.try_send(message) {
-            Ok(()) => Ok(()),
-            Err(Closed(message)) => Err(message),
-            Err(Full(message)) => {
-                let waiting = noted!(Room, self.id, self.sender.send(message));
-                waiting.await.map_err(|error| error.into_inner())
-            }
-        };
-        self.owner.0.wake();
-        left
+    /// Waits for room and leaves the message; the wait is the back-pressure. If the owner of the mailbox has ended, the message
+    /// comes back.
+    pub(crate) fn send(&self, message: M) -> Sending<'_, M> {
+        Sending { leaving: noted!(Room, self.id, self.sender.send(message)), owner: &self.owner }
     }
 
     /// Leaves the message if there is room now.
@@ -167,20 +176,21 @@ impl<M> WeakAddress<M> {
 
 impl<M> Mailbox<M> {
     /// The next message, or `None` once every address is gone and all messages were taken.
-    pub(crate) async fn recv(&mut self) -> Option<M> {
-        let message = noted!(Message, self.id, poll_fn(|cx| self.poll_recv(cx))).await?;
-        // A sender on another thread may have taken the place that has just become free: hence the bound.
-        let waiting = (self.receiver.len() + 1).min(self.capacity());
-        self.high_water = self.high_water.max(waiting);
-        Some(message)
+    pub(crate) fn recv(&mut self) -> impl Future<Output = Option<M>> + '_ {
+        noted!(Message, self.id, poll_fn(|cx| self.poll_recv(cx)))
     }
 
-    fn poll_recv(&self, cx: &mut Context<'_>) -> Poll<Option<M>> {
+    fn poll_recv(&mut self, cx: &mut Context<'_>) -> Poll<Option<M>> {
         use async_channel::TryRecvError::{Closed, Empty};
         let mut registered = false;
         loop {
             match self.receiver.try_recv() {
-                Ok(message) => return Poll::Ready(Some(message)),
+                Ok(message) => {
+                    // A sender on another thread may have taken the place that has just become free: hence the bound.
+                    let waiting = (self.receiver.len() + 1).min(self.capacity());
+                    self.high_water = self.high_water.max(waiting);
+                    return Poll::Ready(Some(message));
+                }
                 Err(Closed) => return Poll::Ready(None),
                 Err(Empty) if registered => return Poll::Pending,
                 Err(Empty) => {
@@ -288,7 +298,7 @@ mod tests {
             assert_eq!(poll_once(&mut closed).await, None);
             drop(mailbox);
             closed.await;
-            assert_eq!(address.send(()).await, Err(Gone));
+            assert_eq!(address.send(()).await, Err(()));
         });
     }
 

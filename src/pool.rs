@@ -15,7 +15,7 @@ use crate::Boxed;
 use crate::actor;
 use crate::framed::Message as ToTrunk;
 use crate::framing::{Framing, Trouble};
-use crate::mailbox::{Address, Gone, Mailbox, WeakAddress, mailbox};
+use crate::mailbox::{Address, Mailbox, Sending, WeakAddress, mailbox};
 use crate::proxy::{Route, ask};
 use crate::runtime::{Either, Runtime, race, timeout};
 use crate::slots::{Slot, Slots};
@@ -95,8 +95,8 @@ impl Lease {
         }
     }
 
-    pub(crate) async fn send(&self, message: ToTrunk) -> Result<(), Gone> {
-        self.address().send(message).await
+    pub(crate) fn send(&self, message: ToTrunk) -> Sending<'_, ToTrunk> {
+        self.address().send(message)
     }
 
     pub(crate) fn is_shared(&self) -> bool {

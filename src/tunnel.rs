@@ -70,106 +70,119 @@ pub(crate) struct Post {
 }
 
 /// Reads until the peer ends its sending, the socket fails, or the writer has gone.
-pub(crate) async fn read(
+#[expect(clippy::manual_async_fn, reason = "an async fn keeps each argument twice")]
+pub(crate) fn read(
     name: &'static str,
     from: Side,
     socket: Arc<dyn Socket>,
     to: Address<Message>,
     post: Post,
-) -> Exit {
-    let conn = post.conn.number();
-    // One wait for the writer's death serves all rounds. What is dropped with a lost race stays in the socket.
-    let mut closed = pin!(to.closed());
-    let mut budget = Budget::default();
-    loop {
-        let chunk = match race(recv(&*socket), closed.as_mut()).await {
-            Either::A(Ok(Some(chunk))) => chunk,
-            Either::A(Ok(None)) => {
-                post.gauges.saw_fin(from);
-                log::trace!(actor = name, conn; "the {from} ended its sending: Fin");
-                return match to.send(Message::Fin).await {
-                    Ok(()) => Exit::Finished,
-                    Err(_) => Exit::Deserted,
-                };
+) -> impl Future<Output = Exit> {
+    async move {
+        let conn = post.conn.number();
+        // One wait for the writer's death serves all rounds. What is dropped with a lost race stays in the socket.
+        let mut closed = pin!(to.closed());
+        let mut budget = Budget::default();
+        loop {
+            let chunk = match race(recv(&*socket), closed.as_mut()).await {
+                Either::A(Ok(Some(chunk))) => chunk,
+                Either::A(Ok(None)) => {
+                    post.gauges.saw_fin(from);
+                    log::trace!(actor = name, conn; "the {from} ended its sending: Fin");
+                    return match to.send(Message::Fin).await {
+                        Ok(()) => Exit::Finished,
+                        Err(_) => Exit::Deserted,
+                    };
+                }
+                Either::A(Err(error)) => {
+                    log::debug!(actor = name, conn; "reading from the {from} failed: {error}");
+                    return Exit::Failed(error);
+                }
+                Either::B(()) => return Exit::Deserted,
+            };
+            let bytes = chunk.len();
+            if bytes == 0 {
+                // An embedder's socket broke its contract. Nothing could be sent of it, for ever.
+                budget.spend().await;
+                continue;
             }
-            Either::A(Err(error)) => {
-                log::debug!(actor = name, conn; "reading from the {from} failed: {error}");
-                return Exit::Failed(error);
+            log::trace!(actor = name, conn, bytes; "read {bytes} bytes from the {from}: Chunk");
+            post.gauges.add_read(from, bytes);
+            post.events.on_receive(post.conn, from, &chunk);
+            if to.send(Message::Chunk(chunk)).await.is_err() {
+                return Exit::Deserted;
             }
-            Either::B(()) => return Exit::Deserted,
-        };
-        let bytes = chunk.len();
-        if bytes == 0 {
-            // An embedder's socket broke its contract. Nothing could be sent of it, for ever.
             budget.spend().await;
-            continue;
         }
-        log::trace!(actor = name, conn, bytes; "read {bytes} bytes from the {from}: Chunk");
-        post.gauges.add_read(from, bytes);
-        post.events.on_receive(post.conn, from, &chunk);
-        if to.send(Message::Chunk(chunk)).await.is_err() {
-            return Exit::Deserted;
-        }
-        budget.spend().await;
     }
 }
 
 /// Writes until `Fin`, until the socket fails, or until the reader has gone; in the last case all that it had sent is
 /// delivered first.
-pub(crate) async fn write(
+#[expect(clippy::manual_async_fn, reason = "an async fn keeps each argument twice")]
+pub(crate) fn write(
     name: &'static str,
     to: Side,
     mut mailbox: Mailbox<Message>,
     socket: Arc<dyn Socket>,
     post: Post,
-) -> Exit {
-    let exit = write_all(name, to, &mut mailbox, &*socket, &post).await;
-    exit.unwrap_or_else(|error| {
-        log::debug!(actor = name, conn = post.conn.number(); "writing to the {to} failed: {error}");
-        Exit::Failed(error)
-    })
+) -> impl Future<Output = Exit> {
+    async move {
+        write_all(name, to, &mut mailbox, &*socket, &post).await.unwrap_or_else(|error| {
+            let conn = post.conn.number();
+            log::debug!(actor = name, conn; "writing to the {to} failed: {error}");
+            Exit::Failed(error)
+        })
+    }
 }
 
-async fn write_all(
+#[expect(clippy::manual_async_fn, reason = "an async fn keeps each argument twice")]
+fn write_all<'a>(
     name: &'static str,
     to: Side,
-    mailbox: &mut Mailbox<Message>,
-    socket: &dyn Socket,
-    post: &Post,
-) -> io::Result<Exit> {
-    let conn = post.conn.number();
-    let mut chunks = VecDeque::new();
-    let mut budget = Budget::default();
-    loop {
-        let mut next = mailbox.recv().await;
-        post.gauges.saw_high_water(to, mailbox.high_water());
-        // What has gathered meanwhile goes out in the same system call. Not more than the mailbox holds: a reader on
-        // another thread fills it while it is emptied, and `Limits` promises a bound.
-        while let Some(Message::Chunk(chunk)) = next {
-            if post.tells_receipt {
-                post.gauges.add_read(Side::Backend, chunk.len());
-                post.events.on_receive(post.conn, Side::Backend, &chunk);
+    mailbox: &'a mut Mailbox<Message>,
+    socket: &'a dyn Socket,
+    post: &'a Post,
+) -> impl Future<Output = io::Result<Exit>> + 'a {
+    async move {
+        let conn = post.conn.number();
+        // More than one are rare, and room for them is made then.
+        let mut chunks = VecDeque::with_capacity(1);
+        let mut budget = Budget::default();
+        loop {
+            let mut next = mailbox.recv().await;
+            post.gauges.saw_high_water(to, mailbox.high_water());
+            // What has gathered meanwhile goes out in the same system call. Not more than the mailbox holds: a reader on
+            // another thread fills it while it is emptied, and `Limits` promises a bound.
+            while let Some(Message::Chunk(chunk)) = next {
+                if post.tells_receipt {
+                    post.gauges.add_read(Side::Backend, chunk.len());
+                    post.events.on_receive(post.conn, Side::Backend, &chunk);
+                }
+                chunks.push_back(chunk);
+                next = if chunks.len() < mailbox.capacity() { mailbox.try_recv() } else { None };
             }
-            chunks.push_back(chunk);
-            next = if chunks.len() < mailbox.capacity() { mailbox.try_recv() } else { None };
+            let (fin, gone) = match next {
+                Some(Message::Fin) => (true, false),
+                Some(Message::Chunk(_)) => (false, false),
+                None => (false, chunks.is_empty()),
+            };
+            if !chunks.is_empty() {
+                let bytes: usize = chunks.iter().map(|chunk| chunk.len()).sum();
+                send_all(socket, &mut chunks, |sent| post.gauges.add_written(to, sent)).await?;
+                log::trace!(actor = name, conn, bytes; "wrote {bytes} bytes to the {to}");
+            }
+            if fin {
+                finish(socket).await?;
+                log::trace!(actor = name, conn; "ended the sending to the {to}");
+                return Ok(Exit::Finished);
+            }
+            if gone {
+                socket.delivered().await;
+                return Ok(Exit::Deserted);
+            }
+            budget.spend().await;
         }
-        let fin = matches!(next, Some(Message::Fin));
-        let gone = next.is_none() && chunks.is_empty();
-        if !chunks.is_empty() {
-            let bytes: usize = chunks.iter().map(|chunk| chunk.len()).sum();
-            send_all(socket, &mut chunks, |sent| post.gauges.add_written(to, sent)).await?;
-            log::trace!(actor = name, conn, bytes; "wrote {bytes} bytes to the {to}");
-        }
-        if fin {
-            finish(socket).await?;
-            log::trace!(actor = name, conn; "ended the sending to the {to}");
-            return Ok(Exit::Finished);
-        }
-        if gone {
-            socket.delivered().await;
-            return Ok(Exit::Deserted);
-        }
-        budget.spend().await;
     }
 }
 

@@ -38,7 +38,7 @@ pub(crate) async fn write_requests(
         while let Some(Message::Piece(Piece { chunk, owed, rest })) = next {
             if let Some(mut owed) = owed {
                 owed.is_written();
-                if let Err(mut owed) = expected.offer(owed).await {
+                if let Err(mut owed) = expected.send(owed).await {
                     owed.is_not_written();
                     return Written::Deserted;
                 }

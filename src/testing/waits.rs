@@ -3,10 +3,11 @@
 //! A wait that is polled and not ready leaves a note on its thread. Whoever has polled the task (the simulator) reads
 //! the notes; where there is none, none are taken.
 
+use pin_project_lite::pin_project;
 use std::cell::RefCell;
-use std::pin::{Pin, pin};
+use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::task::Context;
+use std::task::{Context, Poll};
 
 /// Something that a task waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -61,14 +62,28 @@ pub(crate) fn notes() -> Vec<Wait> {
 }
 
 /// The same future, which notes that it is waited for.
-pub(crate) async fn noted<F: Future>(wait: Wait, future: F) -> F::Output {
-    let mut future = pin!(future);
-    std::future::poll_fn(move |cx: &mut Context<'_>| {
-        let polled = Pin::as_mut(&mut future).poll(cx);
+pub(crate) fn noted<F: Future>(wait: Wait, future: F) -> Noted<F> {
+    Noted { wait, future }
+}
+
+pin_project! {
+    /// Written out, so that it takes up the room of its future only once.
+    pub(crate) struct Noted<F> {
+        wait: Wait,
+        #[pin]
+        future: F,
+    }
+}
+
+impl<F: Future> Future for Noted<F> {
+    type Output = F::Output;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
+        let this = self.project();
+        let polled = this.future.poll(cx);
         if polled.is_pending() {
-            note(wait);
+            note(*this.wait);
         }
         polled
-    })
-    .await
+    }
 }
