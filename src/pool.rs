@@ -563,7 +563,10 @@ impl State {
         let resting = self.is_resting();
         let (max_queue, since) = (self.config.max_queue, self.looks);
         let kind = self.kind(shared);
-        kind.waiting.retain(|waiting| !waiting.reply.is_closed());
+        if kind.waiting.len() >= max_queue {
+            // Some may have left.
+            kind.waiting.retain(|waiting| !waiting.reply.is_closed());
+        }
         let refusal = if resting && kind.alive == 0 {
             Trouble::NoBackend
         } else if kind.waiting.len() >= max_queue {

@@ -6,6 +6,7 @@
 
 use super::super::{Action, Binding, Count, Request, Shape};
 use std::collections::HashMap;
+use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::LazyLock;
 
 /// The longest word that is compared with another; a longer one is nothing that is known here.
@@ -214,28 +215,69 @@ pub(super) const READS: &[&str] = &[
 
 /// The kind of a command, by the longest name in the tables.
 pub(super) fn kind(name: &[u8], subcommand: Option<&[u8]>) -> Kind {
-    if let Some(subcommand) = subcommand {
+    let Some(named) = find(name) else { return Kind::Plain };
+    if let Some(subcommand) = subcommand.filter(|_| named.has_subcommands) {
         let mut both = [0; 2 * LONGEST + 1];
         let length = name.len() + 1 + subcommand.len();
         if let Some(both) = both.get_mut(..length) {
             both[..name.len()].copy_from_slice(name);
             both[name.len()] = b' ';
             both[name.len() + 1..].copy_from_slice(subcommand);
-            if let Some(kind) = find(both) {
-                return kind;
+            if let Some(both) = find(both) {
+                return both.kind;
             }
         }
     }
-    find(name).unwrap_or(Kind::Plain)
+    named.kind
 }
 
-fn find(name: &[u8]) -> Option<Kind> {
-    /// One comparison for each request, not one for each half of the tables.
-    static KINDS: LazyLock<HashMap<&[u8], Kind>> = LazyLock::new(|| {
-        let reads = READS.iter().map(|name| (name.as_bytes(), Kind::Read));
-        reads.chain(COMMANDS.iter().map(|(name, kind)| (name.as_bytes(), *kind))).collect()
+/// What the tables say of a name.
+#[derive(Clone, Copy)]
+struct Named {
+    kind: Kind,
+    /// Some names in the tables are this one and another word.
+    has_subcommands: bool,
+}
+
+fn find(name: &[u8]) -> Option<Named> {
+    /// One look for each request, not one for each half of the tables.
+    static NAMES: LazyLock<HashMap<&[u8], Named, BuildHasherDefault<Fnv>>> = LazyLock::new(|| {
+        let reads = READS.iter().map(|name| (*name, Kind::Read));
+        let mut names = HashMap::<_, _, BuildHasherDefault<Fnv>>::default();
+        for (name, kind) in reads.chain(COMMANDS.iter().copied()) {
+            let plain = Named { kind: Kind::Plain, has_subcommands: false };
+            if let Some((first, _)) = name.split_once(' ') {
+                names.entry(first.as_bytes()).or_insert(plain).has_subcommands = true;
+            }
+            names.entry(name.as_bytes()).or_insert(plain).kind = kind;
+        }
+        names
     });
-    KINDS.get(name).copied()
+    NAMES.get(name).copied()
+}
+
+/// FNV-1a: for short names nothing is faster, and nobody but us puts any into the table.
+struct Fnv(u64);
+
+impl Default for Fnv {
+    fn default() -> Self {
+        Fnv(0xcbf2_9ce4_8422_2325)
+    }
+}
+
+impl Hasher for Fnv {
+    fn write(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.0 = (self.0 ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
+        }
+    }
+
+    /// How long a name is makes no difference.
+    fn write_usize(&mut self, _: usize) {}
+
+    fn finish(&self) -> u64 {
+        self.0
+    }
 }
 
 /// Whether XREAD or XREADGROUP has the option BLOCK, as far as can be seen: if not all can be, it has.

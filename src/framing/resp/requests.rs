@@ -101,7 +101,18 @@ impl Requests {
             self.words.extend(&bytes[..length]);
             let left = left - length as u64;
             self.place = if left == 0 { Place::BulkCr } else { Place::Bulk(left) };
-            return Ok((length, false));
+            if left > 0 || !bytes[length..].starts_with(b"\r\n") {
+                return Ok((length, false));
+            }
+            self.words.end_word();
+            self.grow(2)?;
+            return Ok((length + 2, self.argument()));
+        }
+        // The `$` goes with the length behind it. So most arguments are two steps, not five.
+        let dollar = usize::from(matches!(self.place, Place::Dollar) && bytes.starts_with(b"$"));
+        if dollar > 0 {
+            self.place = Place::Length(Number::default());
+            self.grow(1)?;
         }
         if let Place::Start = self.place {
             self.place = match byte {
@@ -110,30 +121,30 @@ impl Requests {
             };
         } else if let Place::Count(number) = &mut self.place {
             let read = number.read(bytes).map_err(|()| error("invalid multibulk length"))?;
-            let (taken, Some(count)) = read else { return self.took(read.0) };
+            let (taken, count) = read;
+            self.grow(taken as u64)?;
+            let Some(count) = count else { return Ok((taken, false)) };
             if count > MAX_COUNT {
                 return Err(error("invalid multibulk length"));
             }
             // Any that is not positive is no request at all.
             self.left = count.max(0);
             self.words.expect(self.left as u32);
-            self.took(taken)?;
             return Ok((taken, self.argument()));
         } else if let Place::Length(number) = &mut self.place {
-            let read = number.read(bytes).map_err(|()| error("invalid bulk length"))?;
-            let (taken, Some(length)) = read else { return self.took(read.0) };
+            let read = number.read(&bytes[dollar..]);
+            let (taken, length) = read.map_err(|()| error("invalid bulk length"))?;
+            self.grow(taken as u64)?;
+            let taken = dollar + taken;
+            let Some(length) = length else { return Ok((taken, false)) };
             let length = u64::try_from(length).ok().filter(|most| *most <= self.max_bulk);
             let length = length.ok_or_else(|| error("invalid bulk length"))?;
             self.place = if length == 0 { Place::BulkCr } else { Place::Bulk(length) };
             self.grow(length)?;
-            return self.took(taken);
+            return Ok((taken, false));
         }
         let ends = match &mut self.place {
             Place::Start | Place::Count(_) | Place::Length(_) | Place::Bulk(_) => false,
-            Place::Dollar if byte == b'$' => {
-                self.place = Place::Length(Number::default());
-                false
-            }
             Place::Dollar => {
                 let got = byte.escape_ascii();
                 return Err(error(&format!("expected '$', got '{got}'")));
@@ -157,12 +168,6 @@ impl Requests {
         };
         self.grow(1)?;
         Ok((1, ends))
-    }
-
-    /// So many bytes were read, and the request goes on.
-    fn took(&mut self, bytes: usize) -> Result<(usize, bool), Malformed> {
-        self.grow(bytes as u64)?;
-        Ok((bytes, false))
     }
 
     /// The next argument begins; or the request ends, if it has no other.
