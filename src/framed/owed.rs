@@ -492,6 +492,64 @@ mod tests {
         });
     }
 
+    /// What was left at the client.
+    fn left(replies: &mut crate::mailbox::Mailbox<tunnel::Message>) -> Option<Chunk> {
+        match replies.try_recv()? {
+            tunnel::Message::Chunk(chunk) => Some(chunk),
+            tunnel::Message::Fin => panic!("a Fin"),
+        }
+    }
+
+    #[test]
+    fn of_a_row_the_client_has_each_reply_that_came_and_the_room_of_those_that_it_took() {
+        block_on(async {
+            let credits = Credits::new(3);
+            let (address, mut replies) = mailbox(5);
+            let tab = Tab::new(address, credits.clone(), 1000);
+            let mut row = one_reply(&tab, credits.take().await);
+            assert!(row.try_add() && row.try_add());
+            assert!(!row.try_add(), "there is no room for a fourth reply");
+            row.is_written();
+            for reply in [b"one", b"two"] {
+                row.pass(reply).await;
+                assert!(!row.replied());
+            }
+            assert!(left(&mut replies).is_none(), "more may have come");
+            row.pause();
+            let both = left(&mut replies).expect("two replies");
+            assert_eq!(&both[..], b"onetwo");
+            assert!(credits.try_take().is_none());
+            drop(both);
+            let taken = [credits.try_take(), credits.try_take(), credits.try_take()];
+            assert_eq!(taken.iter().flatten().count(), 2);
+            row.pass(b"thr").await;
+            row.go_on();
+            assert!(tab.was_told(Outcome::Begun));
+            drop(row);
+            assert_eq!(tab.progress(), Progress { written: 1, answered: 2 });
+            assert!(!tab.owes());
+        });
+    }
+
+    #[test]
+    fn a_row_whose_trunk_is_lost_leaves_the_replies_that_are_complete() {
+        block_on(async {
+            let credits = Credits::new(2);
+            let (address, mut replies) = mailbox(4);
+            let tab = Tab::new(address, credits.clone(), 1000);
+            let mut row = one_reply(&tab, credits.take().await);
+            assert!(row.try_add());
+            row.pass(b"one").await;
+            assert!(!row.replied());
+            row.pass(b"tw").await;
+            drop(row);
+            assert_eq!(left(&mut replies).as_deref(), Some(&b"one"[..]));
+            assert!(left(&mut replies).is_none() && !tab.was_told(Outcome::Begun));
+            assert_eq!(tab.progress(), Progress { written: 0, answered: 1 });
+            assert_eq!(credits.held(), 0);
+        });
+    }
+
     #[test]
     fn a_client_that_takes_nothing_is_behind_when_too_much_waits() {
         block_on(async {
