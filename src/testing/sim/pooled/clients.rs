@@ -5,7 +5,7 @@ use super::talk::Talk;
 use super::{LATE, Ledger, leave, meet};
 use crate::runtime::Runtime;
 use crate::socket::Socket;
-use crate::testing::sim::dialect::{self, Asked, Kind, Said, Verb};
+use crate::testing::sim::dialect::{self, Asked, Kind, Said, Verb, is_terse};
 use crate::testing::sim::world::World;
 use std::sync::Arc;
 
@@ -19,6 +19,8 @@ struct Client<'a> {
     places: Vec<(usize, usize)>,
     /// It asks for one thing at a time.
     waits: bool,
+    /// It says little at a time and nothing special, so that much of it comes at once.
+    terse: bool,
     /// The body of this one does not end as it should.
     spoiled: Option<usize>,
     /// The oldest request that has not ended.
@@ -72,6 +74,7 @@ impl<'a> Client<'a> {
             asked: Vec::new(),
             places: Vec::new(),
             waits: world.chance(50),
+            terse: is_terse(number),
             spoiled: None,
             due: 0,
             parts: 0,
@@ -112,6 +115,8 @@ const ANY: [Verb; 22] = [
     Verb::Free,
 ];
 
+const PLAIN: [Verb; 2] = [Verb::Get, Verb::Put];
+
 const PINNED: [Verb; 8] =
     [Verb::Set, Verb::See, Verb::See, Verb::Many, Verb::Get, Verb::Put, Verb::Block, Verb::Free];
 
@@ -123,7 +128,11 @@ impl Client<'_> {
     fn prepares(&mut self) {
         let (mut pinned, mut last) = (false, false);
         for _ in 0..self.world.roll(12) {
-            let verbs: &[Verb] = if pinned && self.world.chance(80) { &PINNED } else { &ANY };
+            let verbs: &[Verb] = match pinned {
+                true if self.world.chance(80) => &PINNED,
+                false if self.terse && self.world.chance(80) => &PLAIN,
+                _ => &ANY,
+            };
             let verb = verbs[self.world.roll(verbs.len())];
             pinned = (pinned || matches!(verb, Verb::Set | Verb::See | Verb::Many))
                 && verb != Verb::Free;
@@ -155,6 +164,7 @@ impl Client<'_> {
         let spoiled = self.spoiled == Some(self.asked.len());
         // The longest do not fit on the wire, so that they can be answered while they are written.
         let length = match self.world.roll(100) {
+            _ if self.terse => self.world.roll(9),
             0..60 => self.world.roll(30),
             60..97 => self.world.roll(250),
             _ => self.world.roll(1500),
@@ -363,7 +373,8 @@ impl Client<'_> {
         };
         let asked = self.asked[due];
         self.due = due;
-        if (said.client, said.number) != (asked.client, asked.number) {
+        let named = if is_of_the_proxy(said.kind) { asked.named() } else { asked.number };
+        if (said.client, said.number) != (asked.client, named) {
             self.breaks(&format!("got {said:?} instead of the reply to {asked:?}"));
         }
         if self.over {

@@ -4,16 +4,19 @@ use super::talk::Talk;
 use super::{DAWDLE, Ledger, all_behave, leave, meet};
 use crate::runtime::Runtime;
 use crate::socket::Socket;
+use crate::testing::sim::dialect::is_terse;
 use crate::testing::sim::world::World;
 use std::sync::Arc;
 
 fn request(client: usize, number: usize) -> String {
-    let filler = "x".repeat((client * 7 + number * 13) % 300);
+    let longest = if is_terse(client) { 9 } else { 300 };
+    let filler = "x".repeat((client * 7 + number * 13) % longest);
     format!("client {client} request {number} {filler}\n")
 }
 
 fn reply(client: usize, number: usize) -> String {
-    let filler = "y".repeat((client * 11 + number * 17) % 500);
+    let longest = if is_terse(client) { 9 } else { 500 };
+    let filler = "y".repeat((client * 11 + number * 17) % longest);
     format!("reply for client {client} to request {number} {filler}\n")
 }
 
