@@ -121,8 +121,8 @@ impl Supervisor {
         let runtime = &*route.runtime;
         log::debug!(actor = NAME, trunk = id, backend:% = backend, shared; "trunk {id} is connected");
         let (expected, owed) = mailbox::<Owed>(if shared { OWED_SHARED } else { OWED });
-        let writer =
-            write_requests(backend_writer::NAME, id, requests, expected, Arc::clone(&socket));
+        let to = Arc::clone(&socket);
+        let writer = write_requests(backend_writer::NAME, id, requests, expected, to, shared);
         let answered = Arc::<AtomicBool>::default();
         let reader = ReplyReader {
             name: backend_reader::NAME,

@@ -4,6 +4,7 @@ use super::{Message, Owed, Piece};
 use crate::actor::Budget;
 use crate::mailbox::{Address, Mailbox};
 use crate::socket::{Socket, finish, send_all};
+use futures_lite::future::yield_now;
 use std::collections::VecDeque;
 use std::sync::Arc;
 
@@ -21,18 +22,23 @@ pub(crate) enum Written {
 /// and would wait for ever for replies to requests that wait for it.
 pub(crate) const BATCH: usize = 128;
 
-/// Writes requests to a trunk until it is to end, nobody has its address any more, or the socket fails.
+/// Writes requests to a trunk, which clients share or not, until it is to end, nobody has its address any more, or the socket fails.
 pub(crate) async fn write_requests(
     name: &'static str,
     trunk: u64,
     mut mailbox: Mailbox<Message>,
     expected: Address<Owed>,
     socket: Arc<dyn Socket>,
+    shared: bool,
 ) -> Written {
     let mut budget = Budget::default();
     let most = mailbox.capacity().min(BATCH);
     let (mut chunks, mut rests) = (VecDeque::new(), Vec::new());
     while let Some(first) = mailbox.recv().await {
+        if shared {
+            // Others may be about to ask too.
+            yield_now().await;
+        }
         let mut next = Some(first);
         // What has gathered meanwhile goes out in the same system call.
         while let Some(Message::Piece(Piece { chunk, owed, rest })) = next {
