@@ -17,6 +17,8 @@ mod uring;
 
 pub(crate) use ready::Watcher;
 #[cfg(target_os = "linux")]
+pub(crate) use tasks::linger;
+#[cfg(target_os = "linux")]
 pub(crate) use threads::Threads;
 #[cfg(target_os = "linux")]
 pub(crate) use uring::probe;

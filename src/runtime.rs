@@ -196,6 +196,11 @@ pub(crate) fn watcher(io: Io) -> Watcher {
     Watcher::Reactor
 }
 
+#[cfg(not(target_os = "linux"))]
+pub(crate) use futures_lite::future::yield_now as linger;
+#[cfg(target_os = "linux")]
+pub(crate) use net::linger;
+
 /// How many threads are asked for.
 static COUNT: AtomicUsize = AtomicUsize::new(1);
 

@@ -3,8 +3,8 @@
 use super::{Message, Owed, Piece};
 use crate::actor::Budget;
 use crate::mailbox::{Address, Mailbox};
+use crate::runtime::linger;
 use crate::socket::{Socket, finish, send_all};
-use futures_lite::future::yield_now;
 use std::collections::VecDeque;
 use std::sync::Arc;
 
@@ -36,8 +36,8 @@ pub(crate) async fn write_requests(
     let (mut chunks, mut rests) = (VecDeque::new(), Vec::new());
     while let Some(first) = mailbox.recv().await {
         if shared {
-            // Others may be about to ask too.
-            yield_now().await;
+            // Others may be about to ask too: one write for many is what makes this fast.
+            linger().await;
         }
         let mut next = Some(first);
         // What has gathered meanwhile goes out in the same system call.

@@ -8,9 +8,11 @@ use super::edge::Edge;
 use async_task::{Runnable, ScheduleInfo, Task, WithInfo};
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
+use std::future::poll_fn;
 use std::ptr;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed, Ordering::SeqCst};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::task::{Poll, Waker};
 
 /// Polls after which the sockets are looked at, though tasks are ready.
 const POLLS: usize = 256;
@@ -40,6 +42,7 @@ thread_local! {
             next: Cell::new(None),
             row: Cell::new(0),
             ready: RefCell::new(VecDeque::new()),
+            lingering: RefCell::new(Vec::new()),
         }
     };
 }
@@ -55,6 +58,8 @@ struct Here {
     row: Cell<u32>,
     /// The others, in turn.
     ready: RefCell<VecDeque<Runnable>>,
+    /// Those who let others go first.
+    lingering: RefCell<Vec<Waker>>,
 }
 
 impl Here {
@@ -154,10 +159,22 @@ impl Tasks {
         self.edge.call();
     }
 
+    /// For the first thread, with no task ready: if any lingers, the system may give the core to somebody else for a moment,
+    /// and the thread is not to sleep.
+    pub(super) fn give_way(&self) {
+        if HERE.with(|here| !here.lingering.borrow().is_empty()) {
+            std::thread::yield_now();
+            self.edge.call();
+        }
+    }
+
     /// For the others: runs what is ready, for ever.
     pub(super) fn help(&self) {
         loop {
             while run_next() {}
+            if go_on() {
+                continue;
+            }
             let mut shared = self.shared();
             let runnable = loop {
                 if let Some(runnable) = shared.pop_front() {
@@ -172,6 +189,34 @@ impl Tasks {
             runnable.run();
         }
     }
+}
+
+/// Lets others go first: the tasks of this thread that are ready, and those whom the sockets wake once the system has had the
+/// core for a moment. For whoever does better with more at hand, and has something already.
+pub(crate) fn linger() -> impl Future<Output = ()> {
+    let mut lingered = false;
+    poll_fn(move |cx| {
+        if std::mem::replace(&mut lingered, true) {
+            return Poll::Ready(());
+        }
+        let waker = cx.waker().clone();
+        // On any other thread it is a plain yield.
+        match HERE.with(|here| here.whose.get().is_null()) {
+            true => waker.wake(),
+            false => HERE.with(|here| here.lingering.borrow_mut().push(waker)),
+        }
+        Poll::Pending
+    })
+}
+
+/// It is the turn of those on this thread who let others go first; false if there are none.
+pub(super) fn go_on() -> bool {
+    let mut any = false;
+    while let Some(waker) = HERE.with(|here| here.lingering.borrow_mut().pop()) {
+        waker.wake();
+        any = true;
+    }
+    any
 }
 
 /// Runs the next task of this thread; false if none is ready.
@@ -199,7 +244,7 @@ mod tests {
     use super::*;
     use futures_lite::future::yield_now;
 
-    /// Runs these tasks on a thread of their own, and says what they have noted.
+    /// Runs these tasks on a thread of their own, as long as any is ready or lingers, and says what they have noted.
     fn noted(spawn: impl FnOnce(&dyn Fn(crate::Boxed<'static, ()>), &Notes) + Send) -> Vec<u32> {
         std::thread::scope(|scope| {
             let running = scope.spawn(|| {
@@ -208,6 +253,9 @@ mod tests {
                 let notes = Notes::default();
                 spawn(&|task| tasks.spawn(task).detach(), &notes);
                 tasks.run();
+                while go_on() {
+                    tasks.run();
+                }
                 std::mem::take(&mut *crate::net::lock(&notes.0))
             });
             running.join().expect("no panic")
@@ -247,6 +295,25 @@ mod tests {
             spawn(Box::pin(async move { here.add(4) }));
         });
         assert_eq!(notes, [1, 2, 3, 4, 5]);
+    }
+
+    #[test]
+    fn one_that_lingers_goes_on_when_nobody_else_can() {
+        let notes = noted(|spawn, notes| {
+            let here = notes.clone();
+            spawn(Box::pin(async move {
+                here.add(1);
+                linger().await;
+                here.add(4);
+            }));
+            let here = notes.clone();
+            spawn(Box::pin(async move {
+                here.add(2);
+                yield_now().await;
+                here.add(3);
+            }));
+        });
+        assert_eq!(notes, [1, 2, 3, 4]);
     }
 
     #[test]

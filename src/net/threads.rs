@@ -7,12 +7,14 @@
 //!   tasks that are ready ──> run ──> none is left ──> sleep in the epoll ──> the tasks that a change wakes ──> run
 //! ```
 //!
+//! While a task lingers (`tasks::linger`), the sleep is only a look.
+//!
 //! Time and names are async-std's still: its own thread fires the timers, and calls this one.
 
 use super::Watcher;
 use super::edge::{Changed, Edge};
 use super::ring::{Keeper, Ring};
-use super::tasks::Tasks;
+use super::tasks::{Tasks, go_on};
 use async_task::Task;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -101,20 +103,26 @@ impl Threads {
         self.tasks.spawn(task)
     }
 
+    fn run(&self) {
+        self.edge.hear();
+        self.tasks.run();
+        self.tasks.give_way();
+    }
+
     /// Runs tasks, and rests when none is ready. The first thread also looks at its sockets after a good many of them.
     fn carry(&self, rest: &mut Rest) {
         loop {
             match rest {
                 Rest::Help => self.tasks.help(),
                 Rest::Edge(changed) => {
-                    self.edge.hear();
-                    self.tasks.run();
+                    self.run();
                     self.edge.sleep(changed);
+                    go_on();
                 }
                 Rest::Ring(keeper, changed) => {
-                    self.edge.hear();
-                    self.tasks.run();
+                    self.run();
                     keeper.sleep(changed);
+                    go_on();
                 }
             }
         }
