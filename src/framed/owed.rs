@@ -320,12 +320,8 @@ impl Owed {
         }
         if self.gathered.is_empty() {
             // The others of a row are about as long.
-            self.gathered.reserve_exact(
-                bytes
-                    .len()
-                    .saturating_mul(self.requests)
-                    .clamp(bytes.len(), WHOLE.max(bytes.len())),
-            );
+            let all = bytes.len().saturating_mul(self.requests).min(WHOLE);
+            self.gathered.reserve_exact(all.max(bytes.len()));
         }
         self.gathered.extend_from_slice(bytes);
         if self.tab.credits.held() > self.tab.most_held {

@@ -12,9 +12,8 @@ use super::{Message, Outcome, Owed, Piece, Rest, Stamp, Tab, reset};
 use crate::actor::{self, Budget};
 use crate::credit::{Credit, Credits};
 use crate::directory;
-use crate::framing::WHOLE;
 use crate::framing::{
-    self, Action, Binding, Count, Framing, Malformed, Request, Requests, Trouble,
+    self, Action, Binding, Count, Framing, Malformed, Request, Requests, Trouble, WHOLE,
 };
 use crate::mailbox::Address;
 use crate::pool::{Lease, Pool, Share};
