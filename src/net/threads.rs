@@ -106,7 +106,7 @@ impl Threads {
     fn run(&self) {
         self.edge.hear();
         self.tasks.run();
-        self.tasks.give_way();
+        self.tasks.stay_awake_if_any_lingers();
     }
 
     /// Runs tasks, and rests when none is ready. The first thread also looks at its sockets after a good many of them.
