@@ -454,8 +454,15 @@ impl Drop for Owed {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::mailbox::mailbox;
+    use crate::mailbox::{Mailbox, mailbox};
     use futures_lite::future::{block_on, poll_once};
+
+    /// One that may await so many replies, and for whom so many bytes may wait.
+    fn client(replies: usize, most_held: usize) -> (Credits, Arc<Tab>, Mailbox<tunnel::Message>) {
+        let credits = Credits::new(replies);
+        let (address, mailbox) = mailbox(replies + 2);
+        (credits.clone(), Tab::new(address, credits, most_held), mailbox)
+    }
 
     /// Of a trunk that is shared.
     fn one_reply(tab: &Arc<Tab>, room: Credit) -> Owed {
@@ -466,9 +473,7 @@ mod tests {
     #[test]
     fn a_client_that_takes_what_comes_gets_more_than_may_wait_though_it_awaits_all_that_it_may() {
         block_on(async {
-            let credits = Credits::new(2);
-            let (address, mut replies) = mailbox(4);
-            let tab = Tab::new(address, credits.clone(), 100);
+            let (credits, tab, mut replies) = client(2, 100);
             let room = credits.take().await;
             let _other = credits.take().await;
             let mut owed = one_reply(&tab, room);
@@ -489,7 +494,7 @@ mod tests {
     }
 
     /// What was left at the client.
-    fn left(replies: &mut crate::mailbox::Mailbox<tunnel::Message>) -> Option<Chunk> {
+    fn left(replies: &mut Mailbox<tunnel::Message>) -> Option<Chunk> {
         match replies.try_recv()? {
             tunnel::Message::Chunk(chunk) => Some(chunk),
             tunnel::Message::Fin => panic!("a Fin"),
@@ -499,9 +504,7 @@ mod tests {
     #[test]
     fn of_a_row_the_client_has_each_reply_that_came_and_the_room_of_those_that_it_took() {
         block_on(async {
-            let credits = Credits::new(3);
-            let (address, mut replies) = mailbox(5);
-            let tab = Tab::new(address, credits.clone(), 1000);
+            let (credits, tab, mut replies) = client(3, 1000);
             let mut row = one_reply(&tab, credits.take().await);
             assert!(row.try_add() && row.try_add());
             assert!(!row.try_add(), "there is no room for a fourth reply");
@@ -530,9 +533,7 @@ mod tests {
     #[test]
     fn a_row_whose_trunk_is_lost_leaves_the_replies_that_are_complete() {
         block_on(async {
-            let credits = Credits::new(2);
-            let (address, mut replies) = mailbox(4);
-            let tab = Tab::new(address, credits.clone(), 1000);
+            let (credits, tab, mut replies) = client(2, 1000);
             let mut row = one_reply(&tab, credits.take().await);
             assert!(row.try_add());
             row.pass(b"one").await;
@@ -549,9 +550,7 @@ mod tests {
     #[test]
     fn a_client_that_takes_nothing_is_behind_when_too_much_waits() {
         block_on(async {
-            let credits = Credits::new(1);
-            let (address, mut replies) = mailbox(3);
-            let tab = Tab::new(address, credits.clone(), 100);
+            let (credits, tab, mut replies) = client(1, 100);
             let room = credits.take().await;
             let mut owed = one_reply(&tab, room);
             for part in 0..4 {
