@@ -473,6 +473,8 @@ impl Reading {
             match happens {
                 Happens::Came => return Ok(true),
                 Happens::Told | Happens::Ended | Happens::Drain => {}
+                // It had its last reply, before the trunk had all of the request.
+                Happens::TrunkLost if self.last => return Ok(false),
                 Happens::TrunkLost => return Err(cut(PIN_LOST)),
                 Happens::Lost(error) => return Err(Exit::Failed(error)),
                 Happens::Gone => return Err(Exit::Deserted),
