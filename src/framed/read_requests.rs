@@ -320,8 +320,9 @@ impl Reading {
     /// read alike, and as far as there is room for these at the client.
     fn take_along(&mut self, bytes: &mut Vec<u8>, owed: &mut Owed) {
         let shares = self.lease.as_ref().is_some_and(Lease::is_shared);
-        let plain = self.asked.back().filter(|asked| shares && asked.request.is_plain());
-        let Some(began) = plain.map(|asked| asked.began) else { return };
+        if !shares || !self.asked.back().is_some_and(|asked| asked.request.is_plain()) {
+            return;
+        }
         let (shape, first, from) = (owed.shape(), bytes.len(), self.taken);
         let joins = |request: &Request| request.is_plain() && request.shape == shape;
         loop {
@@ -340,7 +341,8 @@ impl Reading {
                     self.taken += piece.bytes;
                     self.number += 1;
                     self.reader.post.gauges.add_request();
-                    self.asked.push_back(Asked::new(request, self.number, began, piece.bytes));
+                    // Where requests are logged, none goes along.
+                    self.asked.push_back(Asked::new(request, self.number, None, piece.bytes));
                 }
                 begins => {
                     self.ahead = Some(Ok(RequestPiece { begins, ..piece }));

@@ -22,7 +22,8 @@ pub(crate) enum Written {
 /// and would wait for ever for replies to requests that wait for it.
 pub(crate) const BATCH: usize = 128;
 
-/// Writes requests to a trunk, which clients share or not, until it is to end, nobody has its address any more, or the socket fails.
+/// Writes requests to a trunk, which clients share or not, until it is to end, nobody has its address any more, or the
+/// socket fails.
 pub(crate) async fn write_requests(
     name: &'static str,
     trunk: u64,
