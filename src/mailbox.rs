@@ -11,6 +11,7 @@
 use crate::runtime::until;
 #[cfg(feature = "testing")]
 use crate::testing::waits::{self, Wait};
+use async_channel::TrySendError;
 use atomic_waker::AtomicWaker;
 use pin_project_lite::pin_project;
 use std::fmt;
@@ -114,13 +115,6 @@ impl Drop for Owner {
     }
 }
 
-/// Why a message could not be left without waiting.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum NotLeft {
-    Full,
-    Gone,
-}
-
 impl<M> Address<M> {
     /// Waits for room and leaves the message; the wait is the back-pressure. If the owner of the mailbox has ended, the message
     /// comes back.
@@ -128,15 +122,11 @@ impl<M> Address<M> {
         Sending { leaving: noted!(Room, self.id, self.sender.send(message)), owner: &self.owner }
     }
 
-    /// Leaves the message if there is room now.
-    pub(crate) fn try_send(&self, message: M) -> Result<(), NotLeft> {
-        use async_channel::TrySendError::{Closed, Full};
+    /// Leaves the message if there is room now; or else it comes back.
+    pub(crate) fn try_send(&self, message: M) -> Result<(), TrySendError<M>> {
         let left = self.sender.try_send(message);
         self.owner.0.wake();
-        left.map_err(|error| match error {
-            Full(_) => NotLeft::Full,
-            Closed(_) => NotLeft::Gone,
-        })
+        left
     }
 
     /// Waits until the owner of the mailbox has ended.
@@ -258,7 +248,7 @@ mod tests {
             let (address, mut mailbox) = mailbox(2);
             address.send(1).await.expect("the mailbox lives");
             address.send(2).await.expect("the mailbox lives");
-            assert_eq!(address.try_send(3), Err(NotLeft::Full));
+            assert_eq!(address.try_send(3), Err(TrySendError::Full(3)));
             drop(address);
             assert_eq!(mailbox.recv().await, Some(1));
             assert_eq!(mailbox.recv().await, Some(2));
@@ -287,7 +277,8 @@ mod tests {
         assert_eq!(left, Ok(()));
         drop(mailbox);
         assert_eq!(Arc::strong_count(&message), 1, "the message is dropped");
-        assert_eq!(address.try_send(message), Err(NotLeft::Gone));
+        let left = address.try_send(Arc::clone(&message));
+        assert_eq!(left, Err(TrySendError::Closed(message)));
     }
 
     #[test]

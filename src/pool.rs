@@ -16,12 +16,12 @@ use crate::actor;
 use crate::framed::Message as ToTrunk;
 use crate::framing::{Framing, Trouble};
 use crate::mailbox::{Address, Mailbox, Sending, WeakAddress, mailbox};
-use crate::proxy::{Route, ask};
+use crate::proxy::Route;
 use crate::runtime::{Either, Runtime, race, timeout};
 use crate::slots::{Slot, Slots};
+use crate::socket::Buffers;
 use crate::trunk::{self, Trunk};
 use crate::units::show_duration;
-use async_channel::Sender;
 use futures_lite::future::pending;
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -34,7 +34,7 @@ pub(crate) const NAME: &str = "pool";
 const MAILBOX: usize = 64;
 
 pub(crate) enum Message {
-    /// Asks for a trunk; dropping the other end of `reply` takes that back.
+    /// Asks for a trunk.
     Lease { shared: bool, reply: Answer },
     /// Nothing is owed on it any more.
     Back(Lease),
@@ -48,7 +48,39 @@ pub(crate) enum Message {
     Stop,
 }
 
-type Answer = Sender<Result<Lease, Trouble>>;
+/// Where a client is told what has come of its asking for a trunk. It has one for as long as it lasts, for it may ask for each
+/// request; dropped while it waits, it takes that back.
+pub(crate) struct Window {
+    address: Address<Granted>,
+    mailbox: Mailbox<Granted>,
+}
+
+type Granted = Result<Lease, Trouble>;
+
+/// Owed to a window. Dropped, it says that there is no trunk: so whoever asks hears of the end of the pool.
+pub(crate) struct Answer(Option<Address<Granted>>);
+
+impl Answer {
+    /// What it was, if nobody waits for it any more.
+    fn give(mut self, granted: Granted) -> Option<Lease> {
+        let left = self.0.take()?.try_send(granted);
+        left.err().and_then(|error| error.into_inner().ok())
+    }
+
+    /// Nobody waits for it any more.
+    fn is_closed(&self) -> bool {
+        self.0.as_ref().is_none_or(Address::is_closed)
+    }
+}
+
+impl Drop for Answer {
+    fn drop(&mut self) {
+        if let Some(window) = self.0.take() {
+            // Closed: nobody waits for it any more.
+            let _ = window.try_send(Err(Trouble::NoBackend));
+        }
+    }
+}
 
 /// A trunk in the hands of a client: its own for a while, or one that others have too.
 pub(crate) struct Lease(Hold);
@@ -253,6 +285,10 @@ impl PoolConfig {
 /// How long the backends may take to end their trunks when the proxy stops.
 const LAST_WORDS: Duration = Duration::from_secs(1);
 
+/// Bytes of the buffers for requests and replies, and how many of these are kept while nobody uses them.
+const SMALL: usize = 1 << 10;
+const SPARE: usize = 1 << 10;
+
 /// More pins or credits than this are a slip, not a wish.
 const MOST: usize = 1 << 16;
 
@@ -263,6 +299,7 @@ pub(crate) struct Pool {
     framing: Arc<dyn Framing>,
     config: PoolConfig,
     pins: Slots,
+    buffers: Buffers,
     runtime: Arc<dyn Runtime>,
 }
 
@@ -290,10 +327,23 @@ impl Pool {
     }
 
     /// Waits for a trunk, first come first served.
-    pub(crate) async fn lease(&self, shared: bool) -> Result<Lease, Trouble> {
-        let granted = ask(&self.address, |reply| Message::Lease { shared, reply }).await;
-        // The pool has ended, and with it the proxy.
+    pub(crate) async fn lease(&self, window: &mut Option<Window>, shared: bool) -> Granted {
+        // In this hand while it waits, for that may be given up.
+        let mut open = window.take().unwrap_or_else(|| {
+            let (address, mailbox) = mailbox(1);
+            Window { address, mailbox }
+        });
+        let reply = Answer(Some(open.address.clone()));
+        // Gone: the pool has ended, and so the answer comes at once.
+        let _ = self.address.send(Message::Lease { shared, reply }).await;
+        let granted = open.mailbox.recv().await;
+        *window = Some(open);
         granted.unwrap_or(Err(Trouble::NoBackend))
+    }
+
+    /// For the requests and replies that are small.
+    pub(crate) fn buffers(&self) -> &Buffers {
+        &self.buffers
     }
 
     /// Takes a trunk of the client's own out of the number of the others, until it is given back.
@@ -333,7 +383,14 @@ pub(crate) fn pool(
     let (address, mailbox) = mailbox(MAILBOX);
     let weak = address.downgrade();
     let pins = Slots::new(config.max_pinned);
-    let pool = Pool { address, framing: Arc::clone(&framing), config, pins: pins.clone(), runtime };
+    let pool = Pool {
+        address,
+        framing: Arc::clone(&framing),
+        config,
+        pins: pins.clone(),
+        buffers: Buffers::new(SMALL, SPARE),
+        runtime,
+    };
     (pool, Pooling { mailbox, address: weak, framing, config, pins })
 }
 
@@ -488,7 +545,7 @@ impl State {
             let in_time = |first: &Waiting| self.looks - first.since <= Self::LOOKS;
             let late = kind.waiting.iter().position(in_time).unwrap_or(kind.waiting.len());
             for Waiting { reply, .. } in kind.waiting.drain(..late) {
-                grant(&reply, Err(Trouble::QueueTimeout));
+                reply.give(Err(Trouble::QueueTimeout));
             }
         }
     }
@@ -537,7 +594,7 @@ impl State {
             if lease.is_over() {
                 continue;
             }
-            match grant(&reply, Ok(lease)) {
+            match reply.give(Ok(lease)) {
                 None => return,
                 Some(lease) => return self.free(lease),
             }
@@ -552,7 +609,7 @@ impl State {
             return self.queue(true, reply);
         };
         let busy = open.load() > 0;
-        grant(&reply, Ok(open.lease()));
+        reply.give(Ok(open.lease()));
         // One more for those who come next, if there may be one.
         if busy && self.shared.dialing == 0 && !self.is_resting() {
             self.dial_one(true);
@@ -575,7 +632,7 @@ impl State {
             kind.waiting.push_back(Waiting { reply, since });
             return self.dial();
         };
-        grant(&reply, Err(refusal));
+        reply.give(Err(refusal));
     }
 
     fn dialed(&mut self, shared: bool, trunk: Trunk) {
@@ -589,7 +646,7 @@ impl State {
         }
         let open = Open { trunk, mark: Arc::default(), until, unused: None };
         for Waiting { reply, .. } in std::mem::take(&mut self.shared.waiting) {
-            grant(&reply, Ok(open.lease()));
+            reply.give(Ok(open.lease()));
         }
         self.open.push(open);
     }
@@ -606,7 +663,7 @@ impl State {
             return lease.close_now();
         }
         while let Some(Waiting { reply, .. }) = self.own.waiting.pop_front() {
-            match grant(&reply, Ok(lease)) {
+            match reply.give(Ok(lease)) {
                 None => return,
                 Some(back) => lease = back,
             }
@@ -640,7 +697,7 @@ impl State {
         for kind in [&mut self.own, &mut self.shared] {
             if kind.alive == 0 {
                 for Waiting { reply, .. } in kind.waiting.drain(..) {
-                    grant(&reply, Err(Trouble::NoBackend));
+                    reply.give(Err(Trouble::NoBackend));
                 }
             }
         }
@@ -788,10 +845,3 @@ fn chance(runtime: &dyn Runtime) -> f64 {
     f64::from(runtime.random()) / f64::from(u32::MAX)
 }
 
-/// Gives an answer; what it was if nobody waits for it any more.
-fn grant(reply: &Answer, answer: Result<Lease, Trouble>) -> Option<Lease> {
-    match reply.try_send(answer) {
-        Ok(()) => None,
-        Err(error) => error.into_inner().ok(),
-    }
-}

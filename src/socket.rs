@@ -10,7 +10,7 @@ use std::collections::VecDeque;
 use std::fmt;
 use std::future::{poll_fn, ready};
 use std::io;
-use std::ops::{Deref, DerefMut};
+use std::ops::{Deref, DerefMut, Range};
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
@@ -99,8 +99,10 @@ pub(crate) async fn finish(socket: &dyn Socket) -> io::Result<()> {
 /// chunk.advance(5);
 /// assert_eq!(&chunk[..], b"\r\n");
 /// ```
+///
+/// Several may be parts of one buffer, which is nobody's to change then: whoever changes a chunk has a copy of it.
 pub struct Chunk {
-    buffer: Box<[u8]>,
+    buffer: Arc<[u8]>,
     start: usize,
     end: usize,
     home: Option<Buffers>,
@@ -128,6 +130,48 @@ impl Chunk {
     pub(crate) fn truncate(&mut self, count: usize) {
         self.end = self.end.min(self.start + count);
     }
+
+    /// Some of its bytes once more, without a copy.
+    ///
+    /// # Panics
+    /// If it has not that many.
+    pub(crate) fn part(&self, place: Range<usize>) -> Chunk {
+        assert!(place.start <= place.end && place.end <= self.len(), "{place:?} of {}", self.len());
+        let (start, end) = (self.start + place.start, self.start + place.end);
+        let buffer = Arc::clone(&self.buffer);
+        Chunk { buffer, start, end, home: self.home.clone(), credit: None }
+    }
+
+    /// Puts more bytes behind those that it has; if its buffer has no room for them, in one twice as large.
+    pub(crate) fn append(&mut self, bytes: &[u8]) {
+        let length = self.len();
+        if self.end + bytes.len() > self.buffer.len() {
+            let room = zeros((length + bytes.len()).max(2 * length));
+            let mut larger = Chunk::new(room, 0, None);
+            larger.append(self);
+            larger.credit = self.credit.take();
+            *self = larger;
+        }
+        let (start, end) = (self.end, self.end + bytes.len());
+        Arc::make_mut(&mut self.buffer)[start..end].copy_from_slice(bytes);
+        self.end = end;
+    }
+
+    /// The first `end` bytes of a buffer, which goes back there in the end.
+    fn new(buffer: Arc<[u8]>, end: usize, home: Option<Buffers>) -> Chunk {
+        Chunk { buffer, start: 0, end, home, credit: None }
+    }
+}
+
+impl Default for Chunk {
+    /// Nothing, which takes up no memory.
+    fn default() -> Self {
+        Chunk::new(Arc::default(), 0, None)
+    }
+}
+
+fn zeros(count: usize) -> Arc<[u8]> {
+    std::iter::repeat_n(0, count).collect()
 }
 
 /// Forgets the first `count` bytes of all the chunks together, and drops the chunks that are spent.
@@ -144,13 +188,8 @@ pub(crate) fn advance(chunks: &mut VecDeque<Chunk>, mut count: usize) {
 
 impl From<Vec<u8>> for Chunk {
     fn from(bytes: Vec<u8>) -> Self {
-        Chunk {
-            start: 0,
-            end: bytes.len(),
-            buffer: bytes.into_boxed_slice(),
-            home: None,
-            credit: None,
-        }
+        let end = bytes.len();
+        Chunk::new(bytes.into(), end, None)
     }
 }
 
@@ -164,7 +203,8 @@ impl Deref for Chunk {
 
 impl DerefMut for Chunk {
     fn deref_mut(&mut self) -> &mut [u8] {
-        &mut self.buffer[self.start..self.end]
+        let place = self.start..self.end;
+        &mut Arc::make_mut(&mut self.buffer)[place]
     }
 }
 
@@ -176,7 +216,10 @@ impl fmt::Debug for Chunk {
 
 impl Drop for Chunk {
     fn drop(&mut self) {
-        if let Some(home) = self.home.take() {
+        if let Some(home) = self.home.take()
+            // The last of its parts.
+            && Arc::get_mut(&mut self.buffer).is_some()
+        {
             // Full means that enough are kept already; nobody closes it.
             let _ = home.0.spare.push(std::mem::take(&mut self.buffer));
         }
@@ -190,7 +233,7 @@ impl Drop for Chunk {
 pub(crate) struct Buffers(Arc<Pool>);
 
 struct Pool {
-    spare: ConcurrentQueue<Box<[u8]>>,
+    spare: ConcurrentQueue<Arc<[u8]>>,
     size: usize,
 }
 
@@ -207,8 +250,26 @@ impl Buffers {
 
     /// A chunk as long as the buffer; its bytes are whatever the last user left.
     pub(crate) fn lease(&self) -> Chunk {
-        let buffer = self.0.spare.pop().unwrap_or_else(|_| vec![0; self.0.size].into_boxed_slice());
-        Chunk { start: 0, end: buffer.len(), buffer, home: Some(self.clone()), credit: None }
+        let buffer = self.0.spare.pop().unwrap_or_else(|_| zeros(self.0.size));
+        let end = buffer.len();
+        Chunk::new(buffer, end, Some(self.clone()))
+    }
+
+    /// Nothing yet, with room for so many bytes: in one of these buffers, if that is large enough.
+    pub(crate) fn room(&self, bytes: usize) -> Chunk {
+        if bytes > self.size() {
+            return Chunk::new(zeros(bytes), 0, None);
+        }
+        let mut chunk = self.lease();
+        chunk.truncate(0);
+        chunk
+    }
+
+    /// The same, with these bytes.
+    pub(crate) fn copy(&self, bytes: &[u8]) -> Chunk {
+        let mut chunk = self.room(bytes.len());
+        chunk.append(bytes);
+        chunk
     }
 
     /// How many hold this pool: whoever leases from it, and each chunk that has not come back.
@@ -237,6 +298,35 @@ mod tests {
         drop(leased);
         assert_eq!(buffers.spare(), 2);
         assert_eq!(buffers.lease().len(), 8);
+    }
+
+    #[test]
+    fn a_buffer_comes_back_behind_the_last_of_its_parts_and_none_sees_what_another_one_changes() {
+        let buffers = Buffers::new(8, 2);
+        let mut whole = buffers.copy(b"abcdef");
+        let (mut first, second) = (whole.part(0..3), whole.part(3..6));
+        whole.advance(1);
+        whole[0] = b'x';
+        first.append(b"!");
+        drop(first.part(1..2));
+        assert_eq!((&whole[..], &first[..], &second[..]), (&b"xcdef"[..], &b"abc!"[..], &b"def"[..]));
+        assert_eq!(buffers.spare(), 0);
+        drop((whole, first, second));
+        assert_eq!(buffers.spare(), 2);
+    }
+
+    #[test]
+    fn what_does_not_fit_a_buffer_of_the_pool_has_one_of_its_own() {
+        let buffers = Buffers::new(4, 2);
+        let mut chunk = buffers.copy(b"abcd");
+        chunk.advance(1);
+        for more in [&b""[..], b"e", b"fghijk"] {
+            chunk.append(more);
+        }
+        assert_eq!(&chunk[..], b"bcdefghijk");
+        assert_eq!(buffers.spare(), 1, "it has come back");
+        assert_eq!(&buffers.copy(b"abcde")[..], b"abcde");
+        assert_eq!(buffers.spare(), 1);
     }
 
     #[test]

@@ -5,11 +5,12 @@ use crate::ConnId;
 use crate::credit::{Credit, Credits};
 use crate::events::millis;
 use crate::framing::{Shape, WHOLE};
-use crate::mailbox::{Address, NotLeft};
+use crate::mailbox::Address;
 use crate::pool::Share;
 use crate::runtime::Runtime;
-use crate::socket::Chunk;
+use crate::socket::{Buffers, Chunk};
 use crate::tunnel;
+use async_channel::TrySendError;
 use atomic_waker::AtomicWaker;
 use std::future::poll_fn;
 use std::sync::Arc;
@@ -25,6 +26,8 @@ use std::time::Instant;
 pub(crate) struct Tab {
     to_client: Address<tunnel::Message>,
     credits: Credits,
+    /// For its replies.
+    buffers: Buffers,
     /// A client for which more bytes wait on a shared trunk is cut off.
     most_held: usize,
     /// Requests that a trunk has not dealt with: neither answered nor dropped.
@@ -53,11 +56,13 @@ impl Tab {
     pub(crate) fn new(
         to_client: Address<tunnel::Message>,
         credits: Credits,
+        buffers: Buffers,
         most_held: usize,
     ) -> Arc<Tab> {
         Arc::new(Tab {
             to_client,
             credits,
+            buffers,
             most_held,
             owed: AtomicUsize::new(0),
             written: AtomicUsize::new(0),
@@ -124,18 +129,17 @@ impl Tab {
     }
 
     /// Waits for a credit, and leaves bytes with it.
-    pub(crate) async fn send(&self, bytes: Vec<u8>) -> Result<(), Gone> {
+    pub(crate) async fn send(&self, chunk: Chunk) -> Result<(), Gone> {
         let credit = self.credits.take().await;
-        self.leave(bytes, credit)
+        self.leave(chunk, credit)
     }
 
-    fn leave(&self, bytes: Vec<u8>, credit: Credit) -> Result<(), Gone> {
-        let chunk = Chunk::from(bytes).on_credit(credit);
-        match self.to_client.try_send(tunnel::Message::Chunk(chunk)) {
+    fn leave(&self, chunk: Chunk, credit: Credit) -> Result<(), Gone> {
+        match self.to_client.try_send(tunnel::Message::Chunk(chunk.on_credit(credit))) {
             Ok(()) => Ok(()),
-            Err(NotLeft::Gone) => Err(Gone),
+            Err(TrySendError::Closed(_)) => Err(Gone),
             // A reply that is lost in silence would be worse than a panic, which costs the trunk and is seen.
-            Err(NotLeft::Full) => unreachable!("a credit is room in the mailbox"),
+            Err(TrySendError::Full(_)) => unreachable!("a credit is room in the mailbox"),
         }
     }
 }
@@ -200,7 +204,7 @@ pub(crate) struct Owed {
     /// A backend may have got it.
     written: bool,
     /// Bytes that have come and were not left at the client yet; they are held on the credit.
-    gathered: Vec<u8>,
+    gathered: Chunk,
     /// The replies that are complete in there, and how many of the bytes are theirs.
     complete: usize,
     complete_bytes: usize,
@@ -230,7 +234,7 @@ impl Owed {
             credit,
             share,
             written: false,
-            gathered: Vec::new(),
+            gathered: Chunk::default(),
             complete: 0,
             complete_bytes: 0,
             stamp,
@@ -309,7 +313,7 @@ impl Owed {
         }
         if self.share.is_none() {
             // Gone: the client has left, and the rest is read for nobody.
-            let _ = self.tab.send(bytes.to_vec()).await;
+            let _ = self.tab.send(self.tab.buffers.copy(bytes)).await;
             return;
         }
         if self.is_deserted() || self.tab.was_told(Outcome::Behind) {
@@ -321,13 +325,13 @@ impl Owed {
         if self.gathered.is_empty() {
             // The others of a row are about as long.
             let all = bytes.len().saturating_mul(self.requests).min(WHOLE);
-            self.gathered.reserve_exact(all.max(bytes.len()));
+            self.gathered = self.tab.buffers.room(all.max(bytes.len()));
         }
-        self.gathered.extend_from_slice(bytes);
+        self.gathered.append(bytes);
         if self.tab.credits.held() > self.tab.most_held {
             self.tab.tell(Outcome::Behind);
             self.tab.ring();
-            self.gathered = Vec::new();
+            self.gathered = Chunk::default();
             (self.complete, self.complete_bytes) = (0, 0);
         }
     }
@@ -374,12 +378,12 @@ impl Owed {
 
     /// Leaves what was gathered, if anything was, on this credit.
     fn flush(&mut self, credit: Credit) {
-        let bytes = std::mem::take(&mut self.gathered);
-        if bytes.is_empty() {
+        let chunk = std::mem::take(&mut self.gathered);
+        if chunk.is_empty() {
             return;
         }
         // Gone: the client has left.
-        let _ = self.tab.leave(bytes, credit);
+        let _ = self.tab.leave(chunk, credit);
     }
 
     /// A reply has come and is complete; true if nothing is owed any more.
@@ -461,7 +465,8 @@ mod tests {
     fn client(replies: usize, most_held: usize) -> (Credits, Arc<Tab>, Mailbox<tunnel::Message>) {
         let credits = Credits::new(replies);
         let (address, mailbox) = mailbox(replies + 2);
-        (credits.clone(), Tab::new(address, credits, most_held), mailbox)
+        let buffers = Buffers::new(64, 4);
+        (credits.clone(), Tab::new(address, credits, buffers, most_held), mailbox)
     }
 
     /// Of a trunk that is shared.

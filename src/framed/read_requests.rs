@@ -16,7 +16,7 @@ use crate::framing::{
     self, Action, Binding, Count, Framing, Malformed, Request, Requests, Trouble, WHOLE,
 };
 use crate::mailbox::Address;
-use crate::pool::{Lease, Pool, Share};
+use crate::pool::{Lease, Pool, Share, Window};
 use crate::runtime::{Either, race, until};
 use crate::socket::{Chunk, Socket, recv};
 use crate::tunnel::{self, Cut, Exit, Post};
@@ -26,7 +26,6 @@ use futures_lite::future::pending;
 use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::io;
-use std::ops::Range;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -50,8 +49,9 @@ impl RequestReader {
         let framing = self.pool.framing();
         let requests = framing.requests();
         let most_held = self.pool.config().reply_buffer;
-        let tab = Tab::new(self.to_client.clone(), self.credits.clone(), most_held);
         let (to_client, drain) = (self.to_client.clone(), self.drain.clone());
+        let buffers = self.pool.buffers().clone();
+        let tab = Tab::new(to_client.clone(), self.credits.clone(), buffers, most_held);
         let mut reading = Reading {
             reader: self,
             framing,
@@ -70,6 +70,7 @@ impl RequestReader {
             bytes: Vec::new(),
             taken: 0,
             ahead: None,
+            window: None,
             lease: None,
             pinned: None,
             pinned_by: 0,
@@ -118,6 +119,7 @@ struct Reading {
     taken: usize,
     /// What was found behind them, and could not go along with the request before it.
     ahead: Option<Result<RequestPiece, Malformed>>,
+    window: Option<Window>,
     lease: Option<Lease>,
     /// Why the lease is not given back when nothing is owed.
     pinned: Option<&'static str>,
@@ -149,7 +151,7 @@ struct Asked {
     /// How long it is; known if it went as a whole.
     length: usize,
     /// Its bytes, if it may be sent again.
-    copy: Option<Copy>,
+    copy: Option<Chunk>,
     /// How often it was sent, or was to be.
     tries: u32,
     /// A trunk took it: its bytes are counted.
@@ -162,12 +164,6 @@ struct Asked {
     written: bool,
     /// It was sent again though one might have.
     repeated: bool,
-}
-
-/// The bytes of a request, kept together with those of the others that went along with it.
-struct Copy {
-    row: Arc<[u8]>,
-    place: Range<usize>,
 }
 
 impl Asked {
@@ -260,7 +256,10 @@ impl Reading {
                 Err(malformed) => return self.ends_malformed(malformed).await,
             };
             let came = &self.bytes[self.taken..self.taken + piece.bytes];
-            let mut chunk = piece.instead.unwrap_or_else(|| came.to_vec());
+            let mut chunk = match piece.instead {
+                Some(instead) => instead.into(),
+                None => self.reader.pool.buffers().copy(came),
+            };
             self.taken += piece.bytes;
             let mut owed = None;
             if let Some(request) = piece.begins {
@@ -318,12 +317,12 @@ impl Reading {
 
     /// Requests that came right behind the one that was asked last go along with it, in one message, if their replies are
     /// read alike, and as far as there is room for these at the client.
-    fn take_along(&mut self, bytes: &mut Vec<u8>, owed: &mut Owed) {
+    fn take_along(&mut self, chunk: &mut Chunk, owed: &mut Owed) {
         let shares = self.lease.as_ref().is_some_and(Lease::is_shared);
         if !shares || !self.asked.back().is_some_and(|asked| asked.request.is_plain()) {
             return;
         }
-        let (shape, first, from) = (owed.shape(), bytes.len(), self.taken);
+        let (shape, first, from) = (owed.shape(), chunk.len(), self.taken);
         let joins = |request: &Request| request.is_plain() && request.shape == shape;
         loop {
             let piece = match self.requests.next(&self.bytes[self.taken..]) {
@@ -350,11 +349,11 @@ impl Reading {
                 }
             }
         }
-        bytes.extend_from_slice(&self.bytes[from..self.taken]);
+        chunk.append(&self.bytes[from..self.taken]);
     }
 
     /// Keeps the bytes of as many requests, which were asked last, for the case that their trunk is lost.
-    fn keep(&mut self, bytes: &[u8], requests: usize) {
+    fn keep(&mut self, chunk: &Chunk, requests: usize) {
         let Some(last) = self.asked.back() else { return };
         // Of one that has no end nobody could tell when the next may follow.
         let ends = last.request.replies != Count::Unknown
@@ -367,12 +366,11 @@ impl Reading {
         if !ends || left || self.copied() >= COPIES {
             return;
         }
-        let row: Arc<[u8]> = bytes.into();
         let (first, mut end) = (self.asked.len() - requests, 0);
         for asked in self.asked.range_mut(first..) {
             let start = end;
             end += asked.length;
-            asked.copy = Some(Copy { row: Arc::clone(&row), place: start..end });
+            asked.copy = Some(chunk.part(start..end));
         }
     }
 
@@ -569,7 +567,7 @@ impl Reading {
             return self.refuse(asked.trouble, &asked.request).await;
         }
         let Some(copy) = &asked.copy else { return Ok(()) };
-        let chunk = copy.row[copy.place.clone()].to_vec();
+        let chunk = copy.part(0..copy.len());
         // Nothing is owed, so that it does not matter if that is not so any more.
         let has = self.has_trunk_for(&asked.request, true);
         if self.pinned.is_some() && !has {
@@ -658,7 +656,7 @@ impl Reading {
 
     /// Bytes of requests that could be sent again.
     fn copied(&self) -> usize {
-        self.asked.iter().filter_map(|asked| asked.copy.as_ref()).map(|copy| copy.place.len()).sum()
+        self.asked.iter().filter_map(|asked| asked.copy.as_ref()).map(|copy| copy.len()).sum()
     }
 
     /// Decides what becomes of a request that begins, and gets a trunk for it.
@@ -766,7 +764,8 @@ impl Reading {
             self.let_go().await;
             (self.lease, self.retired, self.doubtful) = (None, false, false);
             let shares = self.shares(request, whole);
-            let leased = match race(self.reader.pool.lease(shares), self.gone.as_mut()).await {
+            let leased = self.reader.pool.lease(&mut self.window, shares);
+            let leased = match race(leased, self.gone.as_mut()).await {
                 Either::A(leased) => leased,
                 Either::B(()) => return Err(Exit::Deserted),
             };
@@ -883,10 +882,10 @@ impl Reading {
 
     /// Sends a piece to the trunk; false if that has gone. With `owed`, it begins the request that was asked last, or is the
     /// row of those.
-    async fn forward(&mut self, chunk: Vec<u8>, owed: Option<Owed>, rest: Option<Rest>) -> bool {
+    async fn forward(&mut self, chunk: Chunk, owed: Option<Owed>, rest: Option<Rest>) -> bool {
         let Some(lease) = &self.lease else { return false };
         let (bytes, requests) = (chunk.len(), owed.as_ref().map_or(0, Owed::requests));
-        let piece = Piece { chunk: Chunk::from(chunk), owed, rest };
+        let piece = Piece { chunk, owed, rest };
         if lease.send(Message::Piece(piece)).await.is_err() {
             return false;
         }
@@ -921,7 +920,7 @@ impl Reading {
         if bytes.is_empty() {
             return Ok(());
         }
-        self.tab.send(bytes).await.map_err(|_| Exit::Deserted)
+        self.tab.send(bytes.into()).await.map_err(|_| Exit::Deserted)
     }
 
     /// Nothing is owed: the trunk may serve somebody else, unless the client is pinned to it. One that is shared serves
@@ -945,8 +944,10 @@ impl Reading {
         if retired || doubtful {
             return lease.close().await;
         }
+        if !pinned {
+            return self.reader.pool.give_back(lease).await;
+        }
         match self.framing.reset_query() {
-            _ if !pinned => self.reader.pool.give_back(lease).await,
             None => lease.close().await,
             // The client does not wait for that.
             Some(query) => {
@@ -966,7 +967,7 @@ impl Reading {
         }
         let mut rest = self.take_rest();
         loop {
-            if !rest.is_empty() && !self.forward(std::mem::take(&mut rest), None, None).await {
+            if !rest.is_empty() && !self.forward(rest.into(), None, None).await {
                 break;
             }
             if !self.more().await? {

@@ -12,7 +12,7 @@ use crate::tunnel;
 /// Asks a trunk to forget what its client left there, and gives it back when it says that it has; if it says anything
 /// else, or nothing, it is closed.
 pub(crate) async fn reset(lease: Lease, pool: Pool, query: ResetQuery) {
-    let asked = timeout(&**pool.runtime(), PATIENCE, ask(&lease, &query)).await;
+    let asked = timeout(&**pool.runtime(), PATIENCE, ask(&pool, &lease, &query)).await;
     match asked {
         Some(true) => pool.give_back(lease).await,
         Some(false) => lease.close().await,
@@ -21,11 +21,11 @@ pub(crate) async fn reset(lease: Lease, pool: Pool, query: ResetQuery) {
     }
 }
 
-async fn ask(lease: &Lease, query: &ResetQuery) -> bool {
+async fn ask(pool: &Pool, lease: &Lease, query: &ResetQuery) -> bool {
     // More than the pieces in which so short a reply comes.
     let pieces = query.reply.len() + 1;
     let (address, mut replies) = mailbox(pieces);
-    let tab = Tab::new(address, Credits::new(pieces), usize::MAX);
+    let tab = Tab::new(address, Credits::new(pieces), pool.buffers().clone(), usize::MAX);
     let owed = Owed::new(&tab, Shape::default(), Some(1), false, None, None);
     let piece = Piece { chunk: query.request.clone().into(), owed: Some(owed), rest: None };
     if lease.send(Message::Piece(piece)).await.is_err() {
