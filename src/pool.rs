@@ -844,4 +844,3 @@ impl State {
 fn chance(runtime: &dyn Runtime) -> f64 {
     f64::from(runtime.random()) / f64::from(u32::MAX)
 }
-

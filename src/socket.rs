@@ -309,7 +309,10 @@ mod tests {
         whole[0] = b'x';
         first.append(b"!");
         drop(first.part(1..2));
-        assert_eq!((&whole[..], &first[..], &second[..]), (&b"xcdef"[..], &b"abc!"[..], &b"def"[..]));
+        assert_eq!(
+            (&whole[..], &first[..], &second[..]),
+            (&b"xcdef"[..], &b"abc!"[..], &b"def"[..])
+        );
         assert_eq!(buffers.spare(), 0);
         drop((whole, first, second));
         assert_eq!(buffers.spare(), 2);

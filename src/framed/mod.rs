@@ -13,6 +13,7 @@
 //! A client has a trunk for itself while it awaits something (pool), or shares one with others whose requests stand before
 //! and behind its own (mux). A client that leaves takes nothing out of that order: its replies are read for nobody.
 
+mod due;
 mod owed;
 mod read_replies;
 mod read_requests;
@@ -29,7 +30,6 @@ use crate::socket::Chunk;
 use std::sync::Arc;
 
 /// From a client_reader to the backend_writer of a trunk.
-#[expect(clippy::large_enum_variant, reason = "nearly all of them are pieces")]
 pub(crate) enum Message {
     Piece(Piece),
     /// Nothing follows: the trunk is to end cleanly, once the backend ends too, for which it has little time unless

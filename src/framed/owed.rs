@@ -4,7 +4,7 @@ use super::{Outcome, Rest};
 use crate::ConnId;
 use crate::credit::{Credit, Credits};
 use crate::events::millis;
-use crate::framing::{Shape, WHOLE};
+use crate::framing::Shape;
 use crate::mailbox::Address;
 use crate::pool::Share;
 use crate::runtime::Runtime;
@@ -25,11 +25,11 @@ use std::time::Instant;
 /// trunk that ends tells nobody anything: it drops what it owes, and here it shows how far that had come.
 pub(crate) struct Tab {
     to_client: Address<tunnel::Message>,
-    credits: Credits,
+    pub(super) credits: Credits,
     /// For its replies.
-    buffers: Buffers,
+    pub(super) buffers: Buffers,
     /// A client for which more bytes wait on a shared trunk is cut off.
-    most_held: usize,
+    pub(super) most_held: usize,
     /// Requests that a trunk has not dealt with: neither answered nor dropped.
     owed: AtomicUsize,
     /// Since nothing was owed: requests that were lost though a trunk had begun to write them, and those that were answered.
@@ -117,13 +117,13 @@ impl Tab {
         told
     }
 
-    fn tell(&self, outcome: Outcome) {
+    pub(super) fn tell(&self, outcome: Outcome) {
         if !self.was_told(outcome) {
             self.told.fetch_or(outcome as u8, SeqCst);
         }
     }
 
-    fn ring(&self) {
+    pub(super) fn ring(&self) {
         self.rung.store(true, SeqCst);
         self.ear.wake();
     }
@@ -134,7 +134,7 @@ impl Tab {
         self.leave(chunk, credit)
     }
 
-    fn leave(&self, chunk: Chunk, credit: Credit) -> Result<(), Gone> {
+    pub(super) fn leave(&self, chunk: Chunk, credit: Credit) -> Result<(), Gone> {
         match self.to_client.try_send(tunnel::Message::Chunk(chunk.on_credit(credit))) {
             Ok(()) => Ok(()),
             Err(TrySendError::Closed(_)) => Err(Gone),
@@ -186,29 +186,24 @@ impl Stamp {
 /// What a trunk owes to a client: for one request, or for a row of them that went there together, each of which has one
 /// reply of the same shape.
 pub(crate) struct Owed {
-    tab: Arc<Tab>,
+    pub(super) tab: Arc<Tab>,
     shape: Shape,
     /// Requests that were not answered, and those that were.
-    requests: usize,
-    answered: usize,
+    pub(super) requests: usize,
+    pub(super) answered: usize,
     /// Replies to the first of them that are still to come; `None` is all that ever comes, as it is.
-    count: Option<u32>,
+    pub(super) count: Option<u32>,
     /// The backend was asked to take its time.
     waits: bool,
     /// Of a request that comes in pieces.
-    rest: Option<Rest>,
+    pub(super) rest: Option<Rest>,
     /// Of a trunk that clients share: room for the end of each reply.
-    credit: Option<Credit>,
+    pub(super) credit: Option<Credit>,
     /// Set if the trunk is shared: it is not to be closed while it owes.
-    share: Option<Share>,
+    pub(super) share: Option<Share>,
     /// A backend may have got it.
     written: bool,
-    /// Bytes that have come and were not left at the client yet; they are held on the credit.
-    gathered: Chunk,
-    /// The replies that are complete in there, and how many of the bytes are theirs.
-    complete: usize,
-    complete_bytes: usize,
-    stamp: Option<Box<Stamp>>,
+    pub(super) stamp: Option<Box<Stamp>>,
 }
 
 impl Owed {
@@ -234,9 +229,6 @@ impl Owed {
             credit,
             share,
             written: false,
-            gathered: Chunk::default(),
-            complete: 0,
-            complete_bytes: 0,
             stamp,
         }
     }
@@ -305,129 +297,6 @@ impl Owed {
     pub(super) async fn deserted(&self) {
         self.tab.to_client.closed().await;
     }
-
-    /// Passes on a part of what is owed. On a trunk that clients share it never waits.
-    pub(super) async fn pass(&mut self, bytes: &[u8]) {
-        if let Some(stamp) = &mut self.stamp {
-            stamp.first.get_or_insert_with(|| stamp.runtime.now());
-        }
-        if self.share.is_none() {
-            // Gone: the client has left, and the rest is read for nobody.
-            let _ = self.tab.send(self.tab.buffers.copy(bytes)).await;
-            return;
-        }
-        if self.is_deserted() || self.tab.was_told(Outcome::Behind) {
-            return;
-        }
-        if let Some(credit) = &mut self.credit {
-            credit.hold(bytes.len());
-        }
-        if self.gathered.is_empty() {
-            // The others of a row are about as long.
-            let all = bytes.len().saturating_mul(self.requests).min(WHOLE);
-            self.gathered = self.tab.buffers.room(all.max(bytes.len()));
-        }
-        self.gathered.append(bytes);
-        if self.tab.credits.held() > self.tab.most_held {
-            self.tab.tell(Outcome::Behind);
-            self.tab.ring();
-            self.gathered = Chunk::default();
-            (self.complete, self.complete_bytes) = (0, 0);
-        }
-    }
-
-    /// A part has been passed on, and more is to come: what was gathered goes now, if there is room besides.
-    pub(super) fn go_on(&mut self) {
-        if self.share.is_none() {
-            return self.tab.tell(Outcome::Begun);
-        }
-        if self.gathered.is_empty() {
-            return;
-        }
-        if self.complete > 0 {
-            self.pause();
-        } else if let Some(mut part) = self.tab.credits.try_take_for_part() {
-            // Its own is kept for the end.
-            if let Some(credit) = &mut self.credit {
-                part.take_over(credit);
-            }
-            self.flush(part);
-        } else {
-            return;
-        }
-        self.tab.tell(Outcome::Begun);
-    }
-
-    /// Nothing more has come for now: the client gets the replies of a row that are complete, on the room that was theirs.
-    pub(super) fn pause(&mut self) {
-        let complete = std::mem::take(&mut self.complete);
-        if complete > 0
-            && let Some(credit) = &mut self.credit
-        {
-            let credit = credit.split(complete);
-            self.complete_bytes = 0;
-            self.flush(credit);
-        }
-    }
-
-    /// What came was not the reply, and is complete.
-    pub(super) fn go_on_unbegun(&mut self) {
-        self.go_on();
-        self.tab.take_told(Outcome::Begun);
-    }
-
-    /// Leaves what was gathered, if anything was, on this credit.
-    fn flush(&mut self, credit: Credit) {
-        let chunk = std::mem::take(&mut self.gathered);
-        if chunk.is_empty() {
-            return;
-        }
-        // Gone: the client has left.
-        let _ = self.tab.leave(chunk, credit);
-    }
-
-    /// A reply has come and is complete; true if nothing is owed any more.
-    pub(super) fn replied(&mut self) -> bool {
-        self.count = self.count.map(|count| count.saturating_sub(1));
-        if self.count != Some(0) {
-            self.go_on();
-            return false;
-        }
-        self.done()
-    }
-
-    /// All that will ever come for a request has come; true if nothing is owed any more.
-    pub(super) fn done(&mut self) -> bool {
-        if self.rest.as_ref().is_some_and(|rest| Arc::strong_count(rest) > 1) {
-            // What the backend will take the rest for, only the backend knows.
-            self.tab.tell(Outcome::Doubtful);
-        }
-        self.requests -= 1;
-        self.answered += 1;
-        (self.complete, self.complete_bytes) = (self.complete + 1, self.gathered.len());
-        let last = self.requests == 0;
-        self.count = Some(u32::from(!last));
-        if last {
-            self.deliver();
-        }
-        self.tab.take_told(Outcome::Begun);
-        last
-    }
-
-    /// Leaves the replies that are complete at the client, for no more will come.
-    fn deliver(&mut self) {
-        self.gathered.truncate(self.complete_bytes);
-        if let Some(credit) = self.credit.take() {
-            self.flush(credit);
-        }
-    }
-
-    /// From here on bytes go through as they are.
-    pub(super) fn tunnels(&mut self) {
-        self.count = None;
-        self.tab.tell(Outcome::Tunnels);
-        self.tab.ring();
-    }
 }
 
 impl Drop for Owed {
@@ -437,8 +306,6 @@ impl Drop for Owed {
         if let Some(stamp) = &self.stamp {
             stamp.log(all);
         }
-        // Some of a row may have their replies.
-        self.deliver();
         if self.answered > 0 {
             self.tab.answered.fetch_add(self.answered, SeqCst);
         }
@@ -452,122 +319,5 @@ impl Drop for Owed {
         if left == 0 && (waits || !all) {
             self.tab.ring();
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::mailbox::{Mailbox, mailbox};
-    use futures_lite::future::{block_on, poll_once};
-
-    /// One that may await so many replies, and for whom so many bytes may wait.
-    fn client(replies: usize, most_held: usize) -> (Credits, Arc<Tab>, Mailbox<tunnel::Message>) {
-        let credits = Credits::new(replies);
-        let (address, mailbox) = mailbox(replies + 2);
-        let buffers = Buffers::new(64, 4);
-        (credits.clone(), Tab::new(address, credits, buffers, most_held), mailbox)
-    }
-
-    /// Of a trunk that is shared.
-    fn one_reply(tab: &Arc<Tab>, room: Credit) -> Owed {
-        let room = Some((room, Share::default()));
-        Owed::new(tab, Shape::default(), Some(1), false, room, None)
-    }
-
-    #[test]
-    fn a_client_that_takes_what_comes_gets_more_than_may_wait_though_it_awaits_all_that_it_may() {
-        block_on(async {
-            let (credits, tab, mut replies) = client(2, 100);
-            let room = credits.take().await;
-            let _other = credits.take().await;
-            let mut owed = one_reply(&tab, room);
-            let mut came = 0;
-            for _ in 0..10 {
-                owed.pass(&[b'x'; 60]).await;
-                owed.go_on();
-                while let Some(tunnel::Message::Chunk(chunk)) = replies.try_recv() {
-                    came += chunk.len();
-                }
-            }
-            assert_eq!(came, 600);
-            assert!(owed.replied());
-            drop(owed);
-            assert!(!tab.was_told(Outcome::Behind) && !tab.owes());
-            assert_eq!((credits.held(), tab.progress().answered), (0, 1));
-        });
-    }
-
-    /// What was left at the client.
-    fn left(replies: &mut Mailbox<tunnel::Message>) -> Option<Chunk> {
-        match replies.try_recv()? {
-            tunnel::Message::Chunk(chunk) => Some(chunk),
-            tunnel::Message::Fin => panic!("a Fin"),
-        }
-    }
-
-    #[test]
-    fn of_a_row_the_client_has_each_reply_that_came_and_the_room_of_those_that_it_took() {
-        block_on(async {
-            let (credits, tab, mut replies) = client(3, 1000);
-            let mut row = one_reply(&tab, credits.take().await);
-            assert!(row.try_add() && row.try_add());
-            assert!(!row.try_add(), "there is no room for a fourth reply");
-            row.is_written();
-            for reply in [b"one", b"two"] {
-                row.pass(reply).await;
-                assert!(!row.replied());
-            }
-            assert!(left(&mut replies).is_none(), "more may have come");
-            row.pause();
-            let both = left(&mut replies).expect("two replies");
-            assert_eq!(&both[..], b"onetwo");
-            assert!(credits.try_take().is_none());
-            drop(both);
-            let taken = [credits.try_take(), credits.try_take(), credits.try_take()];
-            assert_eq!(taken.iter().flatten().count(), 2);
-            row.pass(b"thr").await;
-            row.go_on();
-            assert!(tab.was_told(Outcome::Begun));
-            drop(row);
-            assert_eq!(tab.progress(), Progress { written: 1, answered: 2 });
-            assert!(!tab.owes());
-        });
-    }
-
-    #[test]
-    fn a_row_whose_trunk_is_lost_leaves_the_replies_that_are_complete() {
-        block_on(async {
-            let (credits, tab, mut replies) = client(2, 1000);
-            let mut row = one_reply(&tab, credits.take().await);
-            assert!(row.try_add());
-            row.pass(b"one").await;
-            assert!(!row.replied());
-            row.pass(b"tw").await;
-            drop(row);
-            assert_eq!(left(&mut replies).as_deref(), Some(&b"one"[..]));
-            assert!(left(&mut replies).is_none() && !tab.was_told(Outcome::Begun));
-            assert_eq!(tab.progress(), Progress { written: 0, answered: 1 });
-            assert_eq!(credits.held(), 0);
-        });
-    }
-
-    #[test]
-    fn a_client_that_takes_nothing_is_behind_when_too_much_waits() {
-        block_on(async {
-            let (credits, tab, mut replies) = client(1, 100);
-            let room = credits.take().await;
-            let mut owed = one_reply(&tab, room);
-            for part in 0..4 {
-                assert_eq!(tab.was_told(Outcome::Behind), part > 2, "{part}");
-                owed.pass(&[b'x'; 40]).await;
-                owed.go_on();
-            }
-            assert!(poll_once(tab.heard()).await.is_some());
-            drop(owed);
-            assert_eq!(credits.held(), 40, "one part lies in the mailbox");
-            assert!(replies.try_recv().is_some());
-            assert_eq!(credits.held(), 0);
-        });
     }
 }

@@ -1,5 +1,6 @@
 //! What the backend_reader of a trunk does.
 
+use super::due::Due;
 use super::{Message, Outcome, Owed};
 use crate::Boxed;
 use crate::actor::Budget;
@@ -91,8 +92,8 @@ impl Patience {
     }
 
     /// A look: whether patience is lost.
-    fn looks(&mut self, due: Option<&Owed>) -> bool {
-        self.silent = if due.is_some_and(|due| !due.has_time()) { self.silent + 1 } else { 0 };
+    fn looks(&mut self, due: Option<&Due>) -> bool {
+        self.silent = if due.is_some_and(|due| !due.owed.has_time()) { self.silent + 1 } else { 0 };
         // The first look may have come right behind the request.
         self.silent > Self::LOOKS
     }
@@ -102,7 +103,7 @@ struct Reading {
     name: &'static str,
     trunk: u64,
     replies: Box<dyn Replies>,
-    due: Option<Owed>,
+    due: Option<Due>,
     /// What has come and was not passed on.
     bytes: Vec<u8>,
     /// The reply of which a part has been passed on.
@@ -139,13 +140,13 @@ impl Reading {
                     self.bytes.extend_from_slice(&chunk);
                 }
                 Happens::Came(Ok(None)) => {
-                    let raw = self.due.as_ref().is_some_and(Owed::is_raw);
+                    let raw = self.due.as_ref().is_some_and(|due| due.owed.is_raw());
                     let complete = self.bytes.is_empty() && self.replies.ends_with_the_trunk();
                     if (raw || complete)
                         && let Some(due) = &mut self.due
                     {
-                        due.tell(Outcome::Retired);
-                        due.tell(Outcome::Last);
+                        due.owed.tell(Outcome::Retired);
+                        due.owed.tell(Outcome::Last);
                         due.done();
                     }
                     return Ok(Exit::Finished);
@@ -154,11 +155,11 @@ impl Reading {
                 Happens::Deserted => return Ok(Exit::Deserted),
                 Happens::Look => {
                     if self.due.is_none() {
-                        self.due = expected.try_recv();
+                        self.due = expected.try_recv().map(Due::from);
                     }
                     if self.patience.looks(self.due.as_ref()) {
                         if let Some(due) = &self.due {
-                            due.tell(Outcome::Late);
+                            due.owed.tell(Outcome::Late);
                         }
                         return Ok(Exit::Failed(io::ErrorKind::TimedOut.into()));
                     }
@@ -171,7 +172,7 @@ impl Reading {
     async fn happens(&mut self, socket: &dyn Socket) -> Happens {
         let deserted = async {
             match &self.due {
-                Some(due) if due.is_raw() => due.deserted().await,
+                Some(due) if due.owed.is_raw() => due.owed.deserted().await,
                 _ => pending().await,
             }
         };
@@ -188,7 +189,7 @@ impl Reading {
         let mut start = 0;
         let exit = loop {
             if self.due.is_none() {
-                self.due = expected.try_recv();
+                self.due = expected.try_recv().map(Due::from);
             }
             if start == self.bytes.len() {
                 break None;
@@ -197,7 +198,7 @@ impl Reading {
                 self.answered.store(true, Relaxed);
             }
             if let Some(due) = &mut self.due
-                && due.is_raw()
+                && due.owed.is_raw()
             {
                 // All that comes is the client's, as it is.
                 due.pass(&self.bytes[start..]).await;
@@ -205,7 +206,7 @@ impl Reading {
                 start = self.bytes.len();
                 break None;
             }
-            let shape = self.due.as_ref().map(Owed::shape);
+            let shape = self.due.as_ref().map(|due| due.owed.shape());
             let Some(piece) = self.replies.next(&self.bytes[start..], shape)? else { break None };
             let end = start + piece.bytes;
             let bytes = piece.instead.as_deref().unwrap_or(&self.bytes[start..end]);
@@ -218,10 +219,10 @@ impl Reading {
             let retired = piece.ends && reply.pops && !reply.reusable;
             // Told before the client can have the last byte, and ask for more.
             if retired {
-                due.tell(Outcome::Retired);
+                due.owed.tell(Outcome::Retired);
             }
             if piece.ends && reply.last {
-                due.tell(Outcome::Last);
+                due.owed.tell(Outcome::Last);
             }
             if !reply.silent && !bytes.is_empty() {
                 due.pass(bytes).await;
@@ -240,9 +241,9 @@ impl Reading {
                 continue;
             }
             if due.replied() {
-                let next = expected.try_recv();
+                let next = expected.try_recv().map(Due::from);
                 if next.is_none() && start < self.bytes.len() {
-                    due.tell(Outcome::Doubtful);
+                    due.owed.tell(Outcome::Doubtful);
                 }
                 self.due = next;
             }
@@ -251,7 +252,7 @@ impl Reading {
                 if let Some(due) = &mut self.due
                     && reply.closes
                 {
-                    due.is_not_written();
+                    due.owed.is_not_written();
                 }
                 break Some(Exit::Finished);
             }
