@@ -2,6 +2,8 @@
 //!
 //! Machines differ, and so does one machine from minute to minute. So nothing here is a figure of its own: the proxies take
 //! turns, round after round, and what counts is the ratio within a round. CPU is that of the proxy's process, by the kernel.
+//! Two starts of one program differ too, by where its memory happens to lie: so each is started anew for each round, and has
+//! a tenth of the work first, which is not measured.
 //!
 //! Needs Redis, HAProxy, nginx (with its stream module), twemproxy, wrk and strace; what is missing is named, and its rows
 //! are left out.
@@ -24,6 +26,9 @@ use rivals::{Running, Stage};
 use std::io;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
+
+/// What part of its work each has before it is measured.
+const WARM: u32 = 10;
 
 /// How long a program of the bench may take.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -91,8 +96,20 @@ struct Bench {
     report: Report,
 }
 
-/// Who takes part in a piece of work, by name.
-type Subjects = Vec<(&'static str, Running)>;
+/// Who takes part in a piece of work.
+struct Subject {
+    name: &'static str,
+    start: Start,
+}
+
+type Start = Box<dyn Fn(&mut Stage) -> io::Result<Running>>;
+
+fn subject(
+    name: &'static str,
+    start: impl Fn(&mut Stage) -> io::Result<Running> + 'static,
+) -> Subject {
+    Subject { name, start: Box::new(start) }
+}
 
 impl Bench {
     fn new(flags: Flags) -> Bench {
@@ -132,20 +149,26 @@ impl Bench {
         Ok(self.report)
     }
 
-    /// Has each in turn do its work, round after round. `drive` returns how much was done a second, and how much in all.
+    /// Has each in turn do its work, round after round. `drive` does one part in so many of it, and returns how much was done a
+    /// second, and how much in all.
     #[expect(clippy::print_stderr, reason = "it is a program")]
     fn take_turns(
-        &self,
+        &mut self,
         work: &str,
-        subjects: &[(&'static str, &Running)],
-        mut drive: impl FnMut(u16) -> io::Result<(f64, f64)>,
+        subjects: &[Subject],
+        drive: impl Fn(u16, u32) -> io::Result<(f64, f64)>,
     ) -> io::Result<Samples> {
         let mut samples = Samples::default();
         for round in 1..=self.flags.rounds {
-            for (name, running) in subjects {
+            for Subject { name, start } in subjects {
+                let running = start(&mut self.stage)?;
+                let drive = |part| {
+                    drive(running.port, part)
+                        .map_err(|error| io::Error::other(format!("{work}, {name}: {error}")))
+                };
+                drive(WARM)?;
                 let before = running.cpu();
-                let (rate, done) = drive(running.port)
-                    .map_err(|error| io::Error::other(format!("{work}, {name}: {error}")))?;
+                let (rate, done) = drive(1)?;
                 let cpu = (running.cpu() - before) / done;
                 eprintln!("{work}, round {round}: {name} {rate:.0}/s, {:.2} us each", cpu * 1e6);
                 samples.add(name, rate, cpu);
@@ -156,15 +179,10 @@ impl Bench {
 
     fn redis(&mut self) -> io::Result<()> {
         let redis = self.stage.redis()?;
-        let mut subjects: Subjects = Vec::new();
-        if self.stage.has("haproxy") {
-            subjects.push(("HAProxy", self.stage.haproxy(redis.port, " mode tcp")?));
-        }
-        if self.stage.has("nginx") {
-            subjects.push(("nginx", self.stage.nginx_stream(redis.port)?));
-        }
+        let port = redis.port;
+        let mut subjects = self.tunnels(port);
         if self.stage.has("nutcracker") {
-            subjects.push(("twemproxy", self.stage.twemproxy(redis.port)?));
+            subjects.push(subject("twemproxy", move |stage| stage.twemproxy(port)));
         }
         let ours: &[(&str, &'static str, &[&str])] = &[
             ("tunnel", "tunnel", &[]),
@@ -174,33 +192,34 @@ impl Bench {
             ("pool", "pool", &["--mode", "pool", "--framing", "resp", "--trunks", "8"]),
             ("mux", "mux", &["--mode", "mux", "--framing", "resp"]),
         ];
-        for (group, name, flags) in ours {
+        for &(group, name, flags) in ours {
             if self.wants(group)
-                || (*group == "tunnel" && self.wants_any(&["workers", "threads", "many", "calls"]))
+                || (group == "tunnel" && self.wants_any(&["workers", "threads", "calls"]))
             {
-                subjects.push((*name, self.stage.trunkline(redis.port, flags)?));
+                subjects.push(subject(name, move |stage| stage.trunkline(port, flags)));
             }
         }
-        let mut turns: Vec<(&'static str, &Running)> = vec![("no proxy", &redis)];
-        turns.extend(subjects.iter().map(|(name, running)| (*name, running)));
         if self.wants_any(&["tunnel", "pool", "mux", "workers", "threads"]) {
             let count = self.count(80_000);
-            let samples = self.take_turns("redis, 50 connections", &turns, |port| {
-                redis_benchmark(port, 50, count, &[])
+            subjects.insert(0, subject("no proxy", Stage::redis));
+            let work = "redis, 50 connections";
+            let samples = self.take_turns(work, &subjects, |port, part| {
+                redis_benchmark(port, 50, count / part, &[])
             })?;
             self.report.redis(&samples);
             let count = self.count(600_000);
-            let samples =
-                self.take_turns("redis, 50 connections, 16 commands at once", &turns, |port| {
-                    redis_benchmark(port, 50, count, &["-P", "16"])
-                })?;
+            let work = "redis, 50 connections, 16 commands at once";
+            let samples = self.take_turns(work, &subjects, |port, part| {
+                redis_benchmark(port, 50, count / part, &["-P", "16"])
+            })?;
             self.report.pipelined(&samples);
+            subjects.remove(0);
         }
-        let tunnel = subjects.iter().find(|(name, _)| *name == "tunnel");
-        if let Some((_, tunnel)) = tunnel.filter(|_| self.wants("many")) {
+        if self.wants("many") {
             let count = self.count(80_000);
             let mut few = Vec::new();
             for _ in 0..self.flags.rounds {
+                let tunnel = self.stage.trunkline(port, &[])?;
                 let each = |connections: u32| -> io::Result<f64> {
                     let before = tunnel.cpu();
                     redis_benchmark(tunnel.port, connections, count, &[])?;
@@ -217,9 +236,13 @@ impl Bench {
         }
         if self.wants("calls") && self.stage.has("strace") {
             // Of workers it would see the one that carries nothing.
-            for (name, running) in subjects.iter().filter(|(name, _)| !name.ends_with("workers")) {
+            for Subject { name, start } in
+                subjects.iter().filter(|it| !it.name.ends_with("workers"))
+            {
                 let count = self.count(20_000);
-                let calls = system_calls(running, || {
+                let running = start(&mut self.stage)?;
+                redis_benchmark(running.port, 50, count / WARM, &[])?;
+                let calls = system_calls(&running, || {
                     redis_benchmark(running.port, 50, count, &[]).map(|_| ())
                 })?;
                 self.report.calls(name, &calls, f64::from(count));
@@ -228,22 +251,28 @@ impl Bench {
         Ok(())
     }
 
-    fn connections(&mut self) -> io::Result<()> {
-        let redis = self.stage.redis()?;
-        let mut subjects: Subjects = Vec::new();
+    /// The rivals that lead each client to a connection of its own, as far as they are installed.
+    fn tunnels(&self, backend: u16) -> Vec<Subject> {
+        let mut subjects = Vec::new();
         if self.stage.has("haproxy") {
-            subjects.push(("HAProxy", self.stage.haproxy(redis.port, " mode tcp")?));
+            subjects.push(subject("HAProxy", move |stage| stage.haproxy(backend, " mode tcp")));
         }
         if self.stage.has("nginx") {
-            subjects.push(("nginx", self.stage.nginx_stream(redis.port)?));
+            subjects.push(subject("nginx", move |stage| stage.nginx_stream(backend)));
         }
-        subjects.push(("tunnel", self.stage.trunkline(redis.port, &[])?));
-        let turns: Vec<_> = subjects.iter().map(|(name, running)| (*name, running)).collect();
+        subjects
+    }
+
+    fn connections(&mut self) -> io::Result<()> {
+        let redis = self.stage.redis()?;
+        let port = redis.port;
+        let mut subjects = self.tunnels(port);
+        subjects.push(subject("tunnel", move |stage| stage.trunkline(port, &[])));
         if self.wants("idle") {
-            // Before anything else has made a process large.
             let pairs = self.count(4000);
             let mut each = Samples::default();
-            for (name, running) in &turns {
+            for Subject { name, start } in &subjects {
+                let running = start(&mut self.stage)?;
                 let before = running.resident();
                 let connections = drivers::idle(running.port, pairs)?;
                 let grown = running.resident().saturating_sub(before);
@@ -254,8 +283,8 @@ impl Bench {
         }
         if self.wants("short") {
             let count = self.count(3000);
-            let samples = self.take_turns("connect, PING, close", &turns, |port| {
-                let began = Instant::now();
+            let samples = self.take_turns("connect, PING, close", &subjects, |port, part| {
+                let (began, count) = (Instant::now(), count / part);
                 drivers::short(port, count)?;
                 Ok((f64::from(count) / began.elapsed().as_secs_f64(), f64::from(count)))
             })?;
@@ -264,15 +293,15 @@ impl Bench {
         if self.wants("alone") {
             let count = self.count(10_000);
             // As a rate, so that more is better as everywhere.
-            let samples = self.take_turns("one connection alone", &turns, |port| {
-                Ok((1e6 / drivers::alone(port, count)?, f64::from(count)))
+            let samples = self.take_turns("one connection alone", &subjects, |port, part| {
+                Ok((1e6 / drivers::alone(port, count / part)?, f64::from(count / part)))
             })?;
             self.report.alone(&samples);
         }
         if self.wants("start") {
             let mut times = Vec::new();
             for _ in 0..self.flags.rounds {
-                let running = self.stage.trunkline_at_once(redis.port)?;
+                let running = self.stage.trunkline_at_once(port)?;
                 times.push(drivers::first_answer(running.port)?.as_secs_f64() * 1e3);
             }
             self.report.add(Row::new("start to first byte served, ms", "", "<= 30", times));
@@ -282,16 +311,18 @@ impl Bench {
 
     fn http(&mut self) -> io::Result<()> {
         let origin = self.stage.nginx_file()?;
-        let mut subjects: Subjects = vec![("nginx", self.stage.nginx_http(origin.port)?)];
+        let port = origin.port;
+        let mut subjects = vec![subject("nginx", move |stage| stage.nginx_http(port))];
         if self.stage.has("haproxy") {
             let options = " mode http\n http-reuse always";
-            subjects.push(("HAProxy", self.stage.haproxy(origin.port, options)?));
+            subjects.push(subject("HAProxy", move |stage| stage.haproxy(port, options)));
         }
         let flags = ["--mode", "pool", "--framing", "http", "--trunks", "50"];
-        subjects.push(("pool", self.stage.trunkline(origin.port, &flags)?));
-        let turns: Vec<_> = subjects.iter().map(|(name, running)| (*name, running)).collect();
-        let time = if self.flags.quick { "1s" } else { "2s" };
-        let samples = self.take_turns("http, 50 connections", &turns, |port| {
+        subjects.push(subject("pool", move |stage| stage.trunkline(port, &flags)));
+        let full = if self.flags.quick { "1s" } else { "2s" };
+        let samples = self.take_turns("http, 50 connections", &subjects, |port, part| {
+            // wrk knows no part of a second.
+            let time = if part > 1 { "1s" } else { full };
             let url = format!("http://127.0.0.1:{port}/");
             let ended = succeed(program("wrk").args(["-t", "1", "-c", "50", "-d", time, &url]), "");
             let printed = ended.stdout();
@@ -304,18 +335,17 @@ impl Bench {
     fn bulk(&mut self) -> io::Result<()> {
         let origin = self.stage.port();
         drivers::serve_bulk(origin)?;
-        let mut subjects: Subjects = Vec::new();
+        let mut subjects = Vec::new();
         if self.stage.has("haproxy") {
             let options = " mode tcp\n option splice-auto";
-            subjects.push(("HAProxy", self.stage.haproxy(origin, options)?));
+            subjects.push(subject("HAProxy", move |stage| stage.haproxy(origin, options)));
         }
-        subjects.push(("tunnel", self.stage.trunkline(origin, &[])?));
-        let turns: Vec<_> = subjects.iter().map(|(name, running)| (*name, running)).collect();
+        subjects.push(subject("tunnel", move |stage| stage.trunkline(origin, &[])));
         for streams in [1, 4] {
             let bytes = u64::from(self.count(2048)) << 20;
             let work = format!("bulk, streams: {streams}");
-            let samples = self.take_turns(&work, &turns, |port| {
-                let began = Instant::now();
+            let samples = self.take_turns(&work, &subjects, |port, part| {
+                let (began, bytes) = (Instant::now(), bytes / u64::from(part));
                 drivers::bulk(port, streams, bytes / u64::from(streams))?;
                 let gigabytes = bytes as f64 / 1e9;
                 Ok((gigabytes / began.elapsed().as_secs_f64(), gigabytes))

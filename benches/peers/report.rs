@@ -310,7 +310,7 @@ impl Report {
     pub(crate) fn write(&self) -> io::Result<()> {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("benches");
         let text = format!(
-            "# Measured beside others\n\n`cargo bench --bench peers`; {} rounds, in which the proxies took turns. A ratio is the \
+            "# Measured beside others\n\n`cargo bench --bench peers`; {} rounds, in which the proxies took turns, each started anew. A ratio is the \
              median of those within a round,\nand below it is how far they lay apart. CPU is that of the proxy's process, memory \
              what it grew by.\n\n{}\n![The ratios beside their targets](results.svg)\n\n{}\n{}\n## Where\n\n{}\n",
             self.round_count,
