@@ -1,19 +1,23 @@
 //! A limit: a fixed number of slots. One for each connection that a proxy carries, each client that has a pinned trunk, and
 //! each chunk that a client may be sent.
 //!
-//! A channel used the other way round: to take a slot is to leave a token in it, which waits while it is full; to give
-//! one back is to take a token out. So any number of actors share a limit, first come first served, without a lock.
+//! They are counted, without a lock; only whoever finds none waits in a list, in turn. (A channel of tokens would do too, and
+//! costs three locks for each slot that is taken and given back.)
 
-use async_channel::{Receiver, Sender};
+use event_listener::Event;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 
 /// All the slots of a limit. Clones are the same.
 #[derive(Clone)]
-pub(crate) struct Slots(Arc<Tokens>);
+pub(crate) struct Slots(Arc<Count>);
 
-struct Tokens {
-    leave: Sender<()>,
-    take_out: Receiver<()>,
+struct Count {
+    most: usize,
+    taken: AtomicUsize,
+    /// Those who wait, or are about to.
+    waiting: AtomicUsize,
+    given_back: Event,
 }
 
 /// One of them, or several; dropping it gives them back.
@@ -24,31 +28,63 @@ pub(crate) struct Slot {
 
 impl Slots {
     pub(crate) fn new(count: usize) -> Self {
-        let (leave, take_out) = async_channel::bounded(count.max(1));
-        Slots(Arc::new(Tokens { leave, take_out }))
+        let (taken, waiting, given_back) = Default::default();
+        Slots(Arc::new(Count { most: count.max(1), taken, waiting, given_back }))
     }
 
     /// Waits until a slot is free.
     pub(crate) async fn take(&self) -> Slot {
-        // It cannot be closed while `self` holds both ends.
-        let _ = self.0.leave.send(()).await;
-        Slot { of: self.clone(), count: 1 }
+        loop {
+            if let Some(slot) = self.try_take() {
+                return slot;
+            }
+            // Counted first: whoever gives one back behind the second look sees that somebody waits.
+            let _waiting = Waiting::new(&self.0.waiting);
+            let given_back = self.0.given_back.listen();
+            if let Some(slot) = self.try_take() {
+                return slot;
+            }
+            given_back.await;
+        }
     }
 
     pub(crate) fn try_take(&self) -> Option<Slot> {
-        self.0.leave.try_send(()).ok().map(|()| Slot { of: self.clone(), count: 1 })
+        self.0.try_take().then(|| Slot { of: self.clone(), count: 1 })
     }
 
     /// How many are taken.
     pub(crate) fn taken(&self) -> usize {
-        self.0.leave.len()
+        self.0.taken.load(SeqCst)
+    }
+}
+
+impl Count {
+    fn try_take(&self) -> bool {
+        let more = |taken| (taken < self.most).then_some(taken + 1);
+        self.taken.fetch_update(SeqCst, SeqCst, more).is_ok()
+    }
+}
+
+/// Counted among those who wait, until it is dropped.
+struct Waiting<'a>(&'a AtomicUsize);
+
+impl Waiting<'_> {
+    fn new(count: &AtomicUsize) -> Waiting<'_> {
+        count.fetch_add(1, SeqCst);
+        Waiting(count)
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, SeqCst);
     }
 }
 
 impl Slot {
     /// Takes one more into the same hand; false if none is free.
     pub(crate) fn try_add(&mut self) -> bool {
-        let added = self.of.0.leave.try_send(()).is_ok();
+        let added = self.of.0.try_take();
         self.count += usize::from(added);
         added
     }
@@ -66,9 +102,12 @@ impl Slot {
 
 impl Drop for Slot {
     fn drop(&mut self) {
-        for _ in 0..self.count {
-            // There is a token for each slot that is out.
-            let _ = self.of.0.take_out.try_recv();
+        let count = &*self.of.0;
+        // None is left in a hand that has passed all of them on.
+        count.taken.fetch_sub(self.count, SeqCst);
+        if count.waiting.load(SeqCst) > 0 {
+            // One each, though those who were told before have not looked yet.
+            count.given_back.notify_additional(self.count);
         }
     }
 }
@@ -104,6 +143,39 @@ mod tests {
         assert_eq!(slots.taken(), 2);
         drop(several);
         assert_eq!(slots.taken(), 0);
+    }
+
+    #[test]
+    fn each_of_those_who_wait_gets_one_of_several_that_come_back_at_once() {
+        block_on(async {
+            let slots = Slots::new(2);
+            let mut both = slots.take().await;
+            assert!(both.try_add());
+            let (mut one, mut other) = (Box::pin(slots.take()), Box::pin(slots.take()));
+            assert!(poll_once(&mut one).await.is_none() && poll_once(&mut other).await.is_none());
+            drop(both.split(1));
+            drop(both);
+            let _both = (one.await, other.await);
+            assert!(slots.try_take().is_none());
+        });
+    }
+
+    #[test]
+    fn takers_on_several_threads_never_have_more_than_there_are_and_none_waits_for_ever() {
+        let (slots, held) = (Slots::new(2), AtomicUsize::new(0));
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| {
+                    for _ in 0..20_000 {
+                        let slot = block_on(slots.take());
+                        assert!(held.fetch_add(1, SeqCst) < 2);
+                        held.fetch_sub(1, SeqCst);
+                        drop(slot);
+                    }
+                });
+            }
+        });
+        assert_eq!((slots.taken(), slots.0.waiting.load(SeqCst)), (0, 0));
     }
 
     #[test]
