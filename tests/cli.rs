@@ -116,8 +116,8 @@ fn check_prints_the_settings_and_the_bound_and_opens_no_socket() {
         &format!("listen               {listen}"),
         "idle-timeout         90s",
         "connect-timeout      200ms",
-        "at most 288k per connection",
-        "at most 6.8 MiB for 10 connections",
+        "at most 448k per connection",
+        "at most 8.4 MiB for 10 connections",
         "the settings are valid",
     ] {
         assert!(text.lines().any(|have| have.contains(line)), "{line:?} in {text}");
