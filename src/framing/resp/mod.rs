@@ -122,22 +122,12 @@ impl Number {
     /// # Errors
     /// This is no number.
     fn read(&mut self, bytes: &[u8]) -> Result<(usize, Option<i64>), ()> {
-        // Nearly all are short, have come as a whole, and are looked at once.
-        if !self.has_begun()
-            && let [digit @ b'1'..=b'9', b'\r', b'\n', ..] = bytes
-        {
-            return Ok((3, Some(i64::from(digit - b'0'))));
-        }
         for (place, byte) in bytes.iter().enumerate() {
             if let Some(number) = self.push(*byte)? {
                 return Ok((place + 1, Some(number)));
             }
         }
         Ok((bytes.len(), None))
-    }
-
-    fn has_begun(&self) -> bool {
-        self.digits || self.negative
     }
 
     /// The number, if this byte ended it.
