@@ -844,3 +844,55 @@ impl State {
 fn chance(runtime: &dyn Runtime) -> f64 {
     f64::from(runtime.random()) / f64::from(u32::MAX)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::framing::Line;
+    use crate::runtime::AsyncStd;
+    use futures_lite::future::{block_on, poll_once};
+
+    fn shared() -> Lease {
+        let (address, _) = mailbox(1);
+        Lease(Hold::Shared { id: 7, address, mark: Arc::default() })
+    }
+
+    fn window() -> (Answer, Mailbox<Granted>) {
+        let (address, mailbox) = mailbox(1);
+        (Answer(Some(address)), mailbox)
+    }
+
+    #[test]
+    fn whoever_asks_hears_of_the_end_of_the_pool_before_it_and_while_it_waits() {
+        block_on(async {
+            let framing = Arc::new(Line::default());
+            let (pool, pooling) = pool(framing, PoolConfig::default(), Arc::new(AsyncStd));
+            let mut window = None;
+            {
+                let mut waiting = Box::pin(pool.lease(&mut window, false));
+                assert!(poll_once(&mut waiting).await.is_none());
+                drop(pooling);
+                let told = poll_once(&mut waiting).await.and_then(Result::err);
+                assert_eq!(told, Some(Trouble::NoBackend));
+            }
+            assert!(window.is_some(), "it serves for the next one too");
+            let asked = pool.lease(&mut window, true);
+            let told = poll_once(Box::pin(asked)).await.and_then(Result::err);
+            assert_eq!(told, Some(Trouble::NoBackend));
+        });
+    }
+
+    #[test]
+    fn an_answer_is_given_once_and_comes_back_where_nobody_waits() {
+        let (answer, mut mailbox) = window();
+        assert!(answer.give(Ok(shared())).is_none());
+        assert_eq!(mailbox.try_recv().and_then(Result::ok).map(|lease| lease.trunk()), Some(7));
+        assert!(mailbox.try_recv().is_none(), "what was given is not taken back");
+
+        let (answer, mailbox) = window();
+        assert!(!answer.is_closed());
+        drop(mailbox);
+        assert!(answer.is_closed());
+        assert_eq!(answer.give(Ok(shared())).map(|lease| lease.trunk()), Some(7));
+    }
+}
