@@ -11,13 +11,12 @@
 //! shared there are some of the first kind besides, for requests that cannot share. A client that binds its trunk by state
 //! that it leaves there takes it out of their number: it holds a pin, of which there are only so many too.
 
-use crate::Boxed;
 use crate::actor;
 use crate::framed::Message as ToTrunk;
 use crate::framing::{Framing, Trouble};
 use crate::mailbox::{Address, Mailbox, Sending, WeakAddress, mailbox};
 use crate::proxy::Route;
-use crate::runtime::{Either, Runtime, race, timeout};
+use crate::runtime::{Alarm, Either, Runtime, race, timeout};
 use crate::slots::{Slot, Slots};
 use crate::socket::Buffers;
 use crate::trunk::{self, Trunk};
@@ -397,6 +396,7 @@ pub(crate) fn pool(
 impl Pooling {
     pub(crate) async fn run(self, route: Arc<Route>) {
         let Pooling { mailbox, address, framing, config, pins } = self;
+        let now = route.runtime.now();
         let state = State {
             address,
             framing,
@@ -410,6 +410,7 @@ impl Pooling {
             next_id: 1,
             failures: 0,
             rest_until: None,
+            now,
             recheck: None,
             looks: 0,
         };
@@ -475,13 +476,16 @@ struct State {
     route: Arc<Route>,
     own: Kind,
     shared: Kind,
-    /// The one used last is used first, so that the others can grow old.
-    idle: Vec<(Instant, Lease)>,
+    /// The one used last is used first, so that the others can grow old. With since when nobody has used it, as of the last
+    /// tick.
+    idle: Vec<(Option<Instant>, Lease)>,
     open: Vec<Open>,
     next_id: u64,
     /// Dials that failed one after the other.
     failures: u32,
     rest_until: Option<Instant>,
+    /// The time of the last tick, for what need not be known more exactly: the clock is not read for each request.
+    now: Instant,
     /// When to look again whether somebody waits, before the next tick.
     recheck: Option<Instant>,
     /// Looks at who waits, an eighth of the limit after each other, while anybody does.
@@ -498,12 +502,13 @@ impl State {
 
     async fn run(mut self, mut mailbox: Mailbox<Message>) {
         let runtime = Arc::clone(&self.route.runtime);
-        let mut tick = runtime.sleep(self.route.config.tick);
-        let mut look: Option<Boxed<'static, ()>> = None;
+        let set = |time| Alarm::set(&*runtime, time);
+        let mut tick = set(self.route.config.tick);
+        let mut look: Option<Alarm> = None;
         self.dial();
         loop {
             if look.is_none() && self.somebody_waits() {
-                look = Some(runtime.sleep(self.config.queue_timeout / Self::LOOKS as u32));
+                look = Some(set(self.config.queue_timeout / Self::LOOKS as u32));
             }
             let looking = async {
                 match &mut look {
@@ -511,12 +516,12 @@ impl State {
                     None => pending().await,
                 }
             };
-            match race(mailbox.recv(), race(tick.as_mut(), looking)).await {
+            match race(mailbox.recv(), race(&mut tick, looking)).await {
                 Either::A(Some(Message::Stop) | None) => return self.close(mailbox).await,
                 Either::A(Some(message)) => {
                     self.take(message);
                     if let Some(until) = self.recheck.take() {
-                        tick = runtime.sleep(until.saturating_duration_since(runtime.now()));
+                        tick = set(until.saturating_duration_since(runtime.now()));
                     }
                 }
                 Either::B(Either::B(())) => {
@@ -524,11 +529,11 @@ impl State {
                     look = None;
                 }
                 Either::B(Either::A(())) => {
-                    let now = runtime.now();
-                    self.close_old(now);
-                    self.retire_old(now);
+                    self.now = runtime.now();
+                    self.close_old();
+                    self.retire_old();
                     self.dial();
-                    tick = runtime.sleep(self.route.config.tick);
+                    tick = set(self.route.config.tick);
                 }
             }
         }
@@ -657,9 +662,8 @@ impl State {
             // Its `Down` may have come before it.
             return self.dial();
         }
-        let now = self.route.runtime.now();
         let surplus = self.own.alive.saturating_sub(self.pins.taken()) > self.config.trunks;
-        if surplus || lease.is_old(now) {
+        if surplus || lease.is_old(self.now) {
             return lease.close_now();
         }
         while let Some(Waiting { reply, .. }) = self.own.waiting.pop_front() {
@@ -668,7 +672,7 @@ impl State {
                 Some(back) => lease = back,
             }
         }
-        self.idle.push((now, lease));
+        self.idle.push((None, lease));
     }
 
     fn down(&mut self, id: u64, shared: bool) {
@@ -786,7 +790,8 @@ impl State {
     }
 
     /// Closes the trunks of one client that nobody has used for long, or that are old.
-    fn close_old(&mut self, now: Instant) {
+    fn close_old(&mut self) {
+        let now = self.now;
         let shares = self.config.shared > 0;
         let mut spare =
             self.own.alive - if shares { 0 } else { self.config.min_trunks.min(self.own.alive) };
@@ -794,18 +799,20 @@ impl State {
             if lease.is_over() {
                 continue;
             }
+            let since = since.unwrap_or(now);
             let unused = now.saturating_duration_since(since) >= self.config.trunk_idle;
             if lease.is_old(now) || (unused && spare > 0) {
                 spare = spare.saturating_sub(1);
                 lease.close_now();
             } else {
-                self.idle.push((since, lease));
+                self.idle.push((Some(since), lease));
             }
         }
     }
 
     /// Takes the shared trunks out of use that are old, and closes those that nobody uses.
-    fn retire_old(&mut self, now: Instant) {
+    fn retire_old(&mut self) {
+        let now = self.now;
         for open in &mut self.open {
             if now >= open.until && !open.retire() {
                 // Another may take its place already.

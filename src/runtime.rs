@@ -6,6 +6,7 @@ use crate::config::{Io, Keepalive};
 use crate::net::{self, Watcher};
 use crate::socket::{Buffers, Socket};
 use crate::{Boxed, ConnId, Endpoint};
+use atomic_waker::AtomicWaker;
 use pin_project_lite::pin_project;
 use std::io;
 use std::net::SocketAddr;
@@ -14,8 +15,8 @@ use std::pin::Pin;
 use std::sync::Arc;
 #[cfg(target_os = "linux")]
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
-use std::task::{Context, Poll, Waker};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed, Ordering::SeqCst};
+use std::task::{Context, Poll, Wake, Waker};
 use std::time::{Duration, Instant};
 
 /// What the actors need of the world; as it stands here, of the real one, by async-std.
@@ -334,6 +335,48 @@ impl<O: Fn() -> bool, W: Future> Future for Until<O, W> {
         }
         *this.told = Some(cx.waker().clone());
         this.wait.poll(cx).map(|_| ())
+    }
+}
+
+/// A timer that is looked at once it has rung, not whenever what it is raced with has something to do: each look at a timer
+/// reads the clock.
+pub(crate) struct Alarm {
+    timer: Boxed<'static, ()>,
+    bell: Arc<Bell>,
+}
+
+/// What the timer wakes.
+struct Bell {
+    rung: AtomicBool,
+    owner: AtomicWaker,
+}
+
+impl Alarm {
+    /// Rings after so long.
+    pub(crate) fn set(runtime: &dyn Runtime, time: Duration) -> Alarm {
+        // The first look is what starts it.
+        let bell = Bell { rung: AtomicBool::new(true), owner: AtomicWaker::new() };
+        Alarm { timer: runtime.sleep(time), bell: Arc::new(bell) }
+    }
+}
+
+impl Wake for Bell {
+    fn wake(self: Arc<Self>) {
+        self.rung.store(true, SeqCst);
+        self.owner.wake();
+    }
+}
+
+impl Future for Alarm {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        self.bell.owner.register(cx.waker());
+        if !self.bell.rung.swap(false, SeqCst) {
+            return Poll::Pending;
+        }
+        let bell = Waker::from(Arc::clone(&self.bell));
+        self.timer.as_mut().poll(&mut Context::from_waker(&bell))
     }
 }
 

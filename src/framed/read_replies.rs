@@ -2,11 +2,10 @@
 
 use super::due::Due;
 use super::{Message, Outcome, Owed};
-use crate::Boxed;
 use crate::actor::Budget;
 use crate::framing::{Malformed, Replies, Reply};
 use crate::mailbox::{Mailbox, WeakAddress};
-use crate::runtime::{Either, Runtime, race};
+use crate::runtime::{Alarm, Either, Runtime, race};
 use crate::socket::{Chunk, Socket, recv};
 use crate::tunnel::Exit;
 use futures_lite::future::pending;
@@ -70,7 +69,7 @@ pub(crate) struct Patience {
     runtime: Arc<dyn Runtime>,
     /// Between two looks; `None` never loses patience.
     every: Option<Duration>,
-    look: Option<Boxed<'static, ()>>,
+    look: Option<Alarm>,
     /// Looks since a byte has come, or nothing was due.
     silent: u32,
 }
@@ -86,7 +85,7 @@ impl Patience {
     /// Waits until it is time for a look.
     async fn wait(&mut self) {
         let Some(every) = self.every else { return pending().await };
-        let look = self.look.get_or_insert_with(|| self.runtime.sleep(every));
+        let look = self.look.get_or_insert_with(|| Alarm::set(&*self.runtime, every));
         look.await;
         self.look = None;
     }
