@@ -385,3 +385,56 @@ pub(crate) enum Either<A, B> {
     A(A),
     B(B),
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use futures_lite::future::{block_on, poll_fn, poll_once};
+
+    /// Its timer is over when it is woken; it counts how often it was looked at.
+    #[derive(Clone, Default)]
+    struct Counted(Arc<(AtomicUsize, AtomicWaker)>);
+
+    impl Runtime for Counted {
+        fn sleep(&self, _: Duration) -> Boxed<'static, ()> {
+            let counted = Arc::clone(&self.0);
+            Box::pin(poll_fn(move |cx| {
+                counted.1.register(cx.waker());
+                match counted.0.fetch_add(1, SeqCst) {
+                    0 => Poll::Pending,
+                    _ => Poll::Ready(()),
+                }
+            }))
+        }
+    }
+
+    #[test]
+    fn an_alarm_looks_at_its_timer_once_to_start_it_and_once_when_it_has_rung() {
+        let counted = Counted::default();
+        let mut alarm = Alarm::set(&counted, Duration::from_secs(1));
+        block_on(async {
+            for _ in 0..3 {
+                assert!(poll_once(&mut alarm).await.is_none());
+            }
+            assert_eq!(counted.0.0.load(SeqCst), 1);
+            counted.0.1.wake();
+            assert!(poll_once(&mut alarm).await.is_some());
+        });
+        assert_eq!(counted.0.0.load(SeqCst), 2);
+    }
+
+    #[test]
+    fn an_alarm_that_rings_wakes_whoever_waits() {
+        let counted = Counted::default();
+        let alarm = Alarm::set(&counted, Duration::from_secs(1));
+        let timer = counted.clone();
+        let ringing = std::thread::spawn(move || {
+            while timer.0.0.load(SeqCst) == 0 {
+                std::thread::yield_now();
+            }
+            timer.0.1.wake();
+        });
+        block_on(alarm);
+        ringing.join().expect("it has not panicked");
+    }
+}
