@@ -142,7 +142,7 @@ impl Stage {
         let port = self.port();
         let config = self.file(&format!("haproxy-{port}"));
         let text = format!(
-            "global\n nbthread 1\n maxconn 9000\n\
+            "global\n nbthread 1\n maxconn 5000\n\
              defaults\n timeout connect 5s\n timeout client 1h\n timeout server 1h\n{options}\n\
              listen it\n bind 127.0.0.1:{port}\n server one 127.0.0.1:{backend}\n"
         );
