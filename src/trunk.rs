@@ -83,7 +83,8 @@ struct Supervisor {
 
 /// Starts a trunk.
 pub(crate) fn start(setup: Setup, route: &Arc<Route>) -> Trunk {
-    let own = route.config.limits.mailbox;
+    // Requests are smaller than chunks: no frame of more than half a chunk is held as a whole, by default.
+    let own = route.config.limits.mailbox.saturating_mul(2);
     let (address, requests) = mailbox(if setup.shared { MAILBOX_SHARED } else { own });
     let route = Arc::clone(route);
     let runtime = Arc::clone(&route.runtime);
