@@ -73,21 +73,20 @@ fn main() -> ExitCode {
     let began = Instant::now();
     let (all, quick) = (flags.only.is_none(), flags.quick);
     let write = flags.write || (all && !quick);
-    match Bench::new(flags).run() {
-        Ok(report) => {
-            println!("{}", report.table());
-            eprintln!("it took {} s", began.elapsed().as_secs());
-            if write && let Err(error) = report.write() {
-                eprintln!("the report cannot be written: {error}");
-                return ExitCode::FAILURE;
-            }
-            ExitCode::SUCCESS
-        }
-        Err(error) => {
-            eprintln!("the bench was broken off: {error}");
-            ExitCode::FAILURE
-        }
+    let (report, troubles) = Bench::new(flags).run();
+    println!("{}", report.table());
+    eprintln!("it took {} s", began.elapsed().as_secs());
+    for trouble in &troubles {
+        eprintln!("broken off, and its other rows are missing: {trouble}");
     }
+    if !troubles.is_empty() {
+        return ExitCode::FAILURE;
+    }
+    if write && let Err(error) = report.write() {
+        eprintln!("the report cannot be written: {error}");
+        return ExitCode::FAILURE;
+    }
+    ExitCode::SUCCESS
 }
 
 struct Bench {
@@ -130,23 +129,25 @@ impl Bench {
         if self.flags.quick { full / 10 } else { full }
     }
 
-    fn run(mut self) -> io::Result<Report> {
+    /// With what could not be measured, for which the rest does not wait.
+    fn run(mut self) -> (Report, Vec<io::Error>) {
+        let mut done = Vec::new();
         let redis = self.stage.has("redis-server") && self.stage.has("redis-benchmark");
         if redis
             && self.wants_any(&["tunnel", "pool", "mux", "workers", "threads", "many", "calls"])
         {
-            self.redis()?;
+            done.push(self.redis());
         }
         if redis && self.wants_any(&["idle", "short", "alone", "start"]) {
-            self.connections()?;
+            done.push(self.connections());
         }
         if self.wants("http") && self.stage.has("nginx") && self.stage.has("wrk") {
-            self.http()?;
+            done.push(self.http());
         }
         if self.wants("bulk") {
-            self.bulk()?;
+            done.push(self.bulk());
         }
-        Ok(self.report)
+        (self.report, done.into_iter().filter_map(Result::err).collect())
     }
 
     /// Has each in turn do its work, round after round. `drive` does one part in so many of it, and returns how much was done a
