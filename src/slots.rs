@@ -103,7 +103,6 @@ impl Slot {
 impl Drop for Slot {
     fn drop(&mut self) {
         let count = &*self.of.0;
-        // None is left in a hand that has passed all of them on.
         count.taken.fetch_sub(self.count, SeqCst);
         if count.waiting.load(SeqCst) > 0 {
             // One each, though those who were told before have not looked yet.

@@ -423,9 +423,10 @@ impl Reading {
         self.bytes.len() - self.taken
     }
 
-    fn take_rest(&mut self) -> Vec<u8> {
-        let rest = self.bytes.split_off(std::mem::take(&mut self.taken));
+    fn take_rest(&mut self) -> Chunk {
+        let rest = self.reader.pool.buffers().copy(&self.bytes[self.taken..]);
         self.bytes.clear();
+        self.taken = 0;
         rest
     }
 
@@ -965,15 +966,14 @@ impl Reading {
         {
             return Err(cut(trouble.words()));
         }
-        let mut rest = self.take_rest();
         loop {
-            if !rest.is_empty() && !self.forward(rest.into(), None, None).await {
+            let rest = self.take_rest();
+            if !rest.is_empty() && !self.forward(rest, None, None).await {
                 break;
             }
             if !self.more().await? {
                 break;
             }
-            rest = self.take_rest();
         }
         // What the trunk still sends is the client's.
         if let Some(lease) = &self.lease {

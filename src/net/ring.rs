@@ -345,13 +345,10 @@ impl Held {
         if chunks.len() == 1 {
             return chunks.pop_front();
         }
-        let mut all = self.ring.buffers.lease();
-        let mut start = 0;
+        let mut all = self.ring.buffers.room(count);
         for chunk in chunks.drain(..) {
-            all[start..start + chunk.len()].copy_from_slice(&chunk);
-            start += chunk.len();
+            all.append(&chunk);
         }
-        all.truncate(count);
         Some(all)
     }
 

@@ -43,10 +43,10 @@ pub(super) async fn pass_until(stage: &mut Stage, offset: u64) -> Result<(), Sto
 fn split(chunk: &mut Chunk, most: u64) -> Chunk {
     match usize::try_from(most) {
         Ok(most) if most < chunk.len() => {
-            let first = Chunk::from(chunk[..most].to_vec());
+            let first = chunk.part(0..most);
             chunk.advance(most);
             first
         }
-        _ => std::mem::replace(chunk, Chunk::from(Vec::new())),
+        _ => std::mem::take(chunk),
     }
 }
