@@ -197,6 +197,11 @@ impl<M> Mailbox<M> {
         self.receiver.try_recv().ok()
     }
 
+    /// How many messages wait.
+    pub(crate) fn len(&self) -> usize {
+        self.receiver.len()
+    }
+
     /// How many messages may wait.
     pub(crate) fn capacity(&self) -> usize {
         // Only an unbounded channel has none, and there is no such mailbox.

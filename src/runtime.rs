@@ -197,8 +197,12 @@ pub(crate) fn watcher(io: Io) -> Watcher {
     Watcher::Reactor
 }
 
+/// Lets others go first.
 #[cfg(not(target_os = "linux"))]
-pub(crate) use futures_lite::future::yield_now as linger;
+pub(crate) async fn linger(_: impl Fn() -> usize) {
+    futures_lite::future::yield_now().await;
+}
+
 #[cfg(target_os = "linux")]
 pub(crate) use net::linger;
 

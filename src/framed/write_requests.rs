@@ -38,7 +38,7 @@ pub(crate) async fn write_requests(
     while let Some(first) = mailbox.recv().await {
         if shared {
             // Others may be about to ask too: one write for many is what makes this fast.
-            linger().await;
+            linger(|| mailbox.len()).await;
         }
         let mut next = Some(first);
         // What has gathered meanwhile goes out in the same system call.

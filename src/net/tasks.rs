@@ -17,6 +17,9 @@ use std::task::{Poll, Waker};
 /// Polls after which the sockets are looked at, though tasks are ready.
 const POLLS: usize = 256;
 
+/// Looks at the sockets for one that lingers, where a look that finds nothing costs no call. Where it costs one, there is one.
+pub(super) const LOOKS: u32 = 8;
+
 /// With more than this, a thread gives some away to one that has nothing to do.
 const MANY: usize = 16;
 
@@ -26,6 +29,8 @@ const ROW: u32 = 4;
 pub(super) struct Tasks {
     /// What the first thread sleeps in.
     edge: Arc<Edge>,
+    /// How often the sockets are looked at for one that lingers.
+    looks: u32,
     shared: Mutex<VecDeque<Runnable>>,
     /// How many these are, to be seen without the lock.
     count: AtomicUsize,
@@ -42,7 +47,9 @@ thread_local! {
             next: Cell::new(None),
             row: Cell::new(0),
             ready: RefCell::new(VecDeque::new()),
+            looks: Cell::new(1),
             lingering: RefCell::new(Vec::new()),
+            last: RefCell::new(Vec::new()),
         }
     };
 }
@@ -58,8 +65,12 @@ struct Here {
     row: Cell<u32>,
     /// The others, in turn.
     ready: RefCell<VecDeque<Runnable>>,
-    /// Those who let others go first.
+    /// How often its sockets are looked at for one that lingers.
+    looks: Cell<u32>,
+    /// Those who linger until its sockets have been looked at.
     lingering: RefCell<Vec<Waker>>,
+    /// Those who did: it is their turn when nobody else is ready.
+    last: RefCell<Vec<Waker>>,
 }
 
 impl Here {
@@ -77,9 +88,9 @@ impl Here {
 }
 
 impl Tasks {
-    pub(super) fn new(edge: Arc<Edge>) -> Tasks {
+    pub(super) fn new(edge: Arc<Edge>, looks: u32) -> Tasks {
         let (shared, count, idle, help) = Default::default();
-        Tasks { edge, shared, count, idle, help }
+        Tasks { edge, looks, shared, count, idle, help }
     }
 
     pub(super) fn spawn(
@@ -99,7 +110,10 @@ impl Tasks {
 
     /// Says that this thread runs them from now on.
     pub(super) fn adopt(&self) {
-        HERE.with(|here| here.whose.set(self));
+        HERE.with(|here| {
+            here.whose.set(self);
+            here.looks.set(self.looks);
+        });
     }
 
     /// Makes a task ready; `in_turn`, though it was woken by the one that is running.
@@ -152,10 +166,12 @@ impl Tasks {
             HERE.with(|here| here.ready.borrow_mut().extend(shared));
         }
         for _ in 0..POLLS {
-            if !run_next() {
+            if !run_next() && !go_on() {
                 return;
             }
         }
+        // There may be no end of those who are ready.
+        go_on();
         self.edge.call();
     }
 
@@ -169,8 +185,8 @@ impl Tasks {
     /// For the others: runs what is ready, for ever.
     pub(super) fn help(&self) {
         loop {
-            while run_next() {}
-            if go_on() {
+            while run_next() || go_on() {}
+            if looked() {
                 continue;
             }
             let mut shared = self.shared();
@@ -189,16 +205,19 @@ impl Tasks {
     }
 }
 
-/// Lets others go first: the tasks of this thread that are ready, and those whom its sockets wake when it looks at them once
-/// more. For whoever does better with more at hand, and has something already.
+/// Lets others go first: the tasks of this thread that are ready, those whom its sockets wake when it looks at them once
+/// more, and whom these wake; and so on, a few times, while `at_hand` changes by it. For whoever does better with more at
+/// hand, and has something already.
 ///
 /// To give the core to other programs as well (sched_yield) was no faster, and 40 % slower beside one that never sleeps.
-pub(crate) fn linger() -> impl Future<Output = ()> {
-    let mut lingered = false;
+pub(crate) fn linger(at_hand: impl Fn() -> usize) -> impl Future<Output = ()> {
+    let (mut looks, mut had) = (HERE.with(|here| here.looks.get()), None);
     poll_fn(move |cx| {
-        if std::mem::replace(&mut lingered, true) {
+        let has = Some(at_hand());
+        if looks == 0 || had == has {
             return Poll::Ready(());
         }
+        (looks, had) = (looks - 1, has);
         let waker = cx.waker().clone();
         // On any other thread it is a plain yield.
         match HERE.with(|here| here.whose.get().is_null()) {
@@ -209,10 +228,20 @@ pub(crate) fn linger() -> impl Future<Output = ()> {
     })
 }
 
+/// The sockets of this thread have been looked at: who lingers on it has waited long enough. False if nobody does.
+pub(super) fn looked() -> bool {
+    HERE.with(|here| {
+        let mut lingering = here.lingering.borrow_mut();
+        let any = !lingering.is_empty();
+        here.last.borrow_mut().append(&mut lingering);
+        any
+    })
+}
+
 /// It is the turn of those on this thread who let others go first; false if there are none.
-pub(super) fn go_on() -> bool {
+fn go_on() -> bool {
     let mut any = false;
-    while let Some(waker) = HERE.with(|here| here.lingering.borrow_mut().pop()) {
+    while let Some(waker) = HERE.with(|here| here.last.borrow_mut().pop()) {
         waker.wake();
         any = true;
     }
@@ -242,36 +271,44 @@ impl Drop for Running<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use event_listener::Event;
     use futures_lite::future::yield_now;
 
-    /// Runs these tasks on a thread of their own, as long as any is ready or lingers, and says what they have noted.
+    /// Runs these tasks on a thread of their own, as long as any is ready or lingers, and says what they have noted, with
+    /// a 0 for each look at the sockets.
     fn noted(spawn: impl FnOnce(&dyn Fn(crate::Boxed<'static, ()>), &Notes) + Send) -> Vec<u32> {
         std::thread::scope(|scope| {
             let running = scope.spawn(|| {
-                let tasks = Arc::new(Tasks::new(Arc::new(Edge::new().expect("an epoll"))));
+                let tasks = Arc::new(Tasks::new(Arc::new(Edge::new().expect("an epoll")), LOOKS));
                 tasks.adopt();
                 let notes = Notes::default();
                 spawn(&|task| tasks.spawn(task).detach(), &notes);
                 tasks.run();
-                while go_on() {
+                while looked() {
+                    notes.add(0);
+                    notes.looks.notify(usize::MAX);
                     tasks.run();
                 }
-                std::mem::take(&mut *crate::net::lock(&notes.0))
+                std::mem::take(&mut *crate::net::lock(&notes.all))
             });
             running.join().expect("no panic")
         })
     }
 
     #[derive(Clone, Default)]
-    struct Notes(Arc<Mutex<Vec<u32>>>);
+    struct Notes {
+        all: Arc<Mutex<Vec<u32>>>,
+        /// What the next look wakes.
+        looks: Arc<Event>,
+    }
 
     impl Notes {
         fn is_empty(&self) -> bool {
-            crate::net::lock(&self.0).is_empty()
+            crate::net::lock(&self.all).is_empty()
         }
 
         fn add(&self, note: u32) {
-            crate::net::lock(&self.0).push(note);
+            crate::net::lock(&self.all).push(note);
         }
     }
 
@@ -307,17 +344,33 @@ mod tests {
             let here = notes.clone();
             spawn(Box::pin(async move {
                 here.add(1);
-                linger().await;
+                linger(|| 1).await;
                 here.add(4);
             }));
             let here = notes.clone();
             spawn(Box::pin(async move {
+                let look = here.looks.listen();
                 here.add(2);
+                look.await;
                 yield_now().await;
                 here.add(3);
             }));
         });
-        assert_eq!(notes, [1, 2, 3, 4]);
+        assert_eq!(notes, [1, 2, 0, 3, 4]);
+    }
+
+    #[test]
+    fn one_that_lingers_does_so_while_it_has_ever_more_at_hand_but_not_for_ever() {
+        for (most, looks) in [(0, 1), (2, 3), (u32::MAX, LOOKS)] {
+            let notes = noted(|spawn, _| {
+                let at_hand = AtomicUsize::new(0);
+                spawn(Box::pin(linger(move || {
+                    let more = at_hand.load(Relaxed) < most as usize;
+                    at_hand.fetch_add(more.into(), Relaxed)
+                })));
+            });
+            assert_eq!(notes.len(), looks as usize, "at most {most} at hand");
+        }
     }
 
     #[test]
