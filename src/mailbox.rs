@@ -24,7 +24,7 @@ use std::task::{Context, Poll, ready};
 pub(crate) fn mailbox<M>(capacity: usize) -> (Address<M>, Mailbox<M>) {
     let (sender, receiver) = async_channel::bounded(capacity);
     let (id, owner) = (Id::next(), Owner::default());
-    let mailbox = Mailbox { receiver, owner: owner.clone(), high_water: 0, id };
+    let mailbox = Mailbox { receiver, owner: owner.clone(), was_empty: false, high_water: 0, id };
     (Address { sender, owner, id }, mailbox)
 }
 
@@ -69,6 +69,8 @@ pub(crate) struct Mailbox<M> {
     /// Woken for each message. The channel can wake as well, and any number of receivers; that costs a lock and an
     /// allocation for each wait, and a mailbox has one owner.
     owner: Owner,
+    /// It was empty a moment ago: whoever waits need not look before it says so.
+    was_empty: bool,
     high_water: usize,
     id: Id,
 }
@@ -172,7 +174,10 @@ impl<M> Mailbox<M> {
 
     fn poll_recv(&mut self, cx: &mut Context<'_>) -> Poll<Option<M>> {
         use async_channel::TryRecvError::{Closed, Empty};
-        let mut registered = false;
+        let mut registered = std::mem::take(&mut self.was_empty);
+        if registered {
+            self.owner.0.register(cx.waker());
+        }
         loop {
             match self.receiver.try_recv() {
                 Ok(message) => {
@@ -194,7 +199,9 @@ impl<M> Mailbox<M> {
 
     /// The next message if there is one now.
     pub(crate) fn try_recv(&mut self) -> Option<M> {
-        self.receiver.try_recv().ok()
+        let next = self.receiver.try_recv().ok();
+        self.was_empty = next.is_none();
+        next
     }
 
     /// How many messages wait.

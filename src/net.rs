@@ -29,11 +29,12 @@ use crate::socket::{Buffers, Chunk, Socket, advance};
 use crate::{Boxed, Endpoint};
 use async_io::Timer;
 use ready::{Readable, Ready, Seen};
+use rustix::net::{RecvFlags, SendAncillaryBuffer, SendFlags};
 use socket2::{Domain, SockAddr, SockRef, TcpKeepalive, Type};
 use std::collections::VecDeque;
 use std::fs;
 use std::future::poll_fn;
-use std::io::{self, ErrorKind, IoSlice, Read};
+use std::io::{self, ErrorKind, IoSlice};
 use std::net::{Shutdown, SocketAddr};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
@@ -176,7 +177,7 @@ impl Socket for Stream {
                 Readable::End => return self.end_of_stream(cx),
             };
             let mut chunk = self.buffers.lease();
-            match self.socket().read(&mut chunk) {
+            match receive(self.socket(), &mut chunk) {
                 Ok(0) => return self.end_of_stream(cx),
                 Ok(count) => {
                     self.ready.was_read(seen, count, count == chunk.len());
@@ -199,20 +200,8 @@ impl Socket for Stream {
             if let Some(taken) = self.ready.poll_send(cx, chunks) {
                 return taken;
             }
-            let mut slices = [IoSlice::new(&[]); BATCH];
-            let mut used = 0;
-            for (slice, chunk) in slices.iter_mut().zip(chunks.iter()) {
-                *slice = IoSlice::new(chunk);
-                used += 1;
-            }
-            // A peer that has gone must be an error here, not a signal that ends the embedder's process.
-            let flags = rustix::net::SendFlags::NOSIGNAL.bits() as i32;
             let seen = self.ready.before_write();
-            let sent = self.writing(|socket| match &slices[..used] {
-                [_] => socket.send_with_flags(&slices[0], flags),
-                slices => socket.send_vectored_with_flags(slices, flags),
-            });
-            match sent {
+            match self.writing(|socket| send(socket, chunks)) {
                 Ok(count) => {
                     advance(chunks, count);
                     return Poll::Ready(Ok(count));
@@ -261,6 +250,27 @@ impl Socket for Stream {
         // It fails only on what is no socket; the peer then gets a reset, which is the safe side.
         let _ = self.socket().set_linger(None);
     }
+}
+
+/// Reads what there is. (By libc it would be a place where a thread can be cancelled, of which each call keeps account.)
+fn receive(socket: &socket2::Socket, room: &mut [u8]) -> io::Result<usize> {
+    let (read, _) = rustix::net::recv(socket, room, RecvFlags::empty())?;
+    Ok(read)
+}
+
+/// Writes from the front of these, and says how much.
+fn send(socket: &socket2::Socket, chunks: &VecDeque<Chunk>) -> io::Result<usize> {
+    // A peer that has gone must be an error here, not a signal that ends the embedder's process.
+    let flags = SendFlags::NOSIGNAL;
+    if let (Some(only), 1) = (chunks.front(), chunks.len()) {
+        return Ok(rustix::net::send(socket, only, flags)?);
+    }
+    let mut slices = [IoSlice::new(&[]); BATCH];
+    for (slice, chunk) in slices.iter_mut().zip(chunks) {
+        *slice = IoSlice::new(chunk);
+    }
+    let slices = &slices[..chunks.len().min(BATCH)];
+    Ok(rustix::net::sendmsg(socket, slices, &mut SendAncillaryBuffer::default(), flags)?)
 }
 
 /// Bytes that were sent on a TCP socket and that the peer's kernel has not acknowledged; 0 where none can be pending.

@@ -82,7 +82,9 @@ impl Here {
             return next;
         }
         self.row.set(0);
-        ready.extend(next);
+        if let Some(next) = next {
+            ready.push_back(next);
+        }
         ready.pop_front()
     }
 }
@@ -131,8 +133,10 @@ impl Tasks {
                 }
             }
             let mut ready = here.ready.borrow_mut();
-            if ready.len() < MANY || self.idle.load(Relaxed) == 0 {
-                ready.extend(runnable.take());
+            if (ready.len() < MANY || self.idle.load(Relaxed) == 0)
+                && let Some(runnable) = runnable.take()
+            {
+                ready.push_back(runnable);
                 self.edge.keep_awake();
             }
         });
