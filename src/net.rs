@@ -541,7 +541,7 @@ mod tests {
     use crate::testing::{Ending, Peer};
     use futures_lite::future::{block_on, poll_once, zip};
     use std::future::poll_fn;
-    use std::io::Write;
+    use std::io::{Read, Write};
     use std::net::{TcpListener, TcpStream};
     use std::sync::atomic::AtomicUsize;
     use std::thread;

@@ -57,7 +57,8 @@ impl Threads {
     /// What the kernel lacks, or forbids.
     pub(crate) fn with_uring(count: usize) -> io::Result<Arc<Threads>> {
         let ring = Arc::new(Ring::new()?);
-        let threads = Threads::new(Watcher::Ring(Arc::clone(&ring)), Arc::clone(ring.edge()), LOOKS);
+        let threads =
+            Threads::new(Watcher::Ring(Arc::clone(&ring)), Arc::clone(ring.edge()), LOOKS);
         threads.start(move || Ok(Rest::Ring(Box::new(Keeper::new(&ring)?), Changed::new())))?;
         threads.start_helpers(count)?;
         Ok(threads)
