@@ -5,6 +5,9 @@ use super::{Fault, Http};
 /// The most names in the `Connection` fields of a head.
 const MAX_OPTIONS: usize = 32;
 
+/// Room for what is put behind the fields of a head, in bytes; if that is longer, more is made.
+const MORE: usize = 64;
+
 /// Looks for the empty line at the end of a head, at each byte once. What no head can have is refused on the way: a line
 /// that ends with LF alone (RFC 9112, 2.2, lets a reader accept it), a CR that ends no line, a control character.
 #[derive(Debug)]
@@ -27,7 +30,8 @@ impl Search {
     /// The length of the head at the beginning of `bytes`, and its lines without the empty one, once it is complete.
     pub(super) fn end(&mut self, bytes: &[u8]) -> Result<Option<(usize, usize)>, Fault> {
         let come = bytes.len().min(self.max_head);
-        for at in self.seen..come {
+        let mut at = self.seen;
+        while at < come {
             let behind_cr = at > self.line && bytes[at - 1] == b'\r';
             match bytes[at] {
                 b'\n' if !behind_cr => return Err(Fault::bad("a line ends with LF alone")),
@@ -52,8 +56,9 @@ impl Search {
                 byte if byte.is_ascii_control() => {
                     return Err(Fault::bad("a control character in the head"));
                 }
-                _ => {}
+                _ => at += plain(&bytes[at + 1..come]),
             }
+            at += 1;
         }
         if bytes.len() >= self.max_head {
             return Err(Fault::large("the head is too long"));
@@ -61,6 +66,24 @@ impl Search {
         self.seen = self.seen.max(come);
         Ok(None)
     }
+}
+
+/// How many bytes these begin with of which none is a control character. Eight are looked at at once: in a word, of those
+/// that borrow when something is taken from each, the lowest is one that had less.
+fn plain(bytes: &[u8]) -> usize {
+    const EACH: u64 = u64::MAX / 0xff;
+    let (words, rest) = bytes.as_chunks();
+    for (place, word) in words.iter().enumerate() {
+        let word = u64::from_le_bytes(*word);
+        let is_delete = word ^ (EACH * 0x7f);
+        let below_blank = word.wrapping_sub(EACH * 0x20) & !word;
+        let controls = (is_delete.wrapping_sub(EACH) & !is_delete | below_blank) & (EACH * 0x80);
+        if controls != 0 {
+            return place * size_of::<u64>() + controls.trailing_zeros() as usize / 8;
+        }
+    }
+    let controls = rest.iter().position(u8::is_ascii_control);
+    bytes.len() - rest.len() + controls.unwrap_or(rest.len())
 }
 
 /// One field, and the line that it is.
@@ -93,6 +116,8 @@ pub(super) enum Length {
 pub(super) struct Head<'a> {
     /// Whether it is of HTTP/1.0.
     pub(super) old: bool,
+    /// In bytes.
+    size: usize,
     first: &'a [u8],
     fields: Vec<Field<'a>>,
 }
@@ -120,15 +145,22 @@ pub(super) fn complete(parsed: httparse::Result<usize>, head: &[u8]) -> Result<(
 impl<'a> Head<'a> {
     /// `fields` are those that were read from `bytes`.
     pub(super) fn new(bytes: &'a [u8], old: bool, fields: &[httparse::Header<'a>]) -> Head<'a> {
-        // A field is a line and a line a field: a line that goes on in the next one was refused (RFC 9112, 5.2).
-        let mut lines = bytes.split_inclusive(|byte| *byte == b'\n');
-        let first = lines.next().unwrap_or_default();
-        let fields = fields
-            .iter()
-            .zip(lines)
-            .map(|(field, line)| Field { name: field.name, value: field.value, line })
-            .collect();
-        Head { old, first, fields }
+        // A field is a line and a line a field: a line that goes on in the next one was refused (RFC 9112, 5.2). So it
+        // lasts from its name to the next one's; the last to the empty line.
+        let size = bytes.len();
+        let end = size.saturating_sub(2);
+        let begin = |place: usize| {
+            fields
+                .get(place)
+                .map_or(end, |field| field.name.as_ptr().addr().wrapping_sub(bytes.as_ptr().addr()))
+        };
+        let line = |from, to| bytes.get(from..to).unwrap_or_default();
+        let first = line(0, begin(0));
+        let field = |(place, field): (usize, &httparse::Header<'a>)| {
+            let line = line(begin(place), begin(place + 1));
+            Field { name: field.name, value: field.value, line }
+        };
+        Head { old, size, first, fields: fields.iter().enumerate().map(field).collect() }
     }
 
     /// The values of all fields of this name.
@@ -193,32 +225,32 @@ impl<'a> Head<'a> {
     /// The head without what concerns one connection only; None if that is how it came.
     pub(super) fn passed_on(&self, options: &Options<'_>, passed: Passed<'_>) -> Option<Vec<u8>> {
         let mut lengths = 0;
-        let kept: Vec<&[u8]> = self
-            .fields
-            .iter()
-            .filter(|field| {
-                if field.is("content-length") {
-                    lengths += 1;
-                    return lengths == 1; // the others say the same
-                }
-                if field.is("upgrade") {
-                    return passed.upgrade;
-                }
-                if field.is("te") {
-                    return passed.te && field.says("trailers");
-                }
-                let of_one_connection = ["connection", "keep-alive", "proxy-connection"]
-                    .iter()
-                    .any(|name| field.is(name));
-                !of_one_connection && !options.has(field.name)
-            })
-            .map(|field| field.line)
-            .collect();
-        if kept.len() == self.fields.len() && passed.connection.is_empty() {
+        let mut is_kept = |field: &Field<'_>| {
+            if field.is("content-length") {
+                lengths += 1;
+                return lengths == 1; // the others say the same
+            }
+            if field.is("upgrade") {
+                return passed.upgrade;
+            }
+            if field.is("te") {
+                return passed.te && field.says("trailers");
+            }
+            let of_one_connection =
+                ["connection", "keep-alive", "proxy-connection"].iter().any(|name| field.is(name));
+            !of_one_connection && !options.has(field.name)
+        };
+        let mut head = Vec::with_capacity(self.size + MORE);
+        head.extend_from_slice(self.first);
+        for field in &self.fields {
+            if is_kept(field) {
+                head.extend_from_slice(field.line);
+            }
+        }
+        // But for the empty line.
+        if head.len() + 2 == self.size && passed.connection.is_empty() {
             return None;
         }
-        let mut head = self.first.to_vec();
-        head.extend(kept.into_iter().flatten());
         if !passed.connection.is_empty() {
             head.extend_from_slice(b"Connection: ");
             head.extend_from_slice(passed.connection.join(", ").as_bytes());

@@ -332,6 +332,27 @@ fn what_is_no_request_at_all() {
 }
 
 #[test]
+fn a_control_character_is_found_wherever_it_stands_and_no_other_is_taken_for_one() {
+    for byte in 0..=u8::MAX {
+        for place in 0..20 {
+            let mut value = [b' '; 20];
+            value[place] = byte;
+            // What is above blank and below it, on both sides.
+            for (other, near) in value.iter_mut().zip([b'a', 0xff, 0x80, b'~'].iter().cycle()) {
+                *other = if *other == b' ' { *near } else { *other };
+            }
+            let request = [b"GET / HTTP/1.1\r\nHost: a\r\nA:b", &value[..], b"c\r\n\r\n"].concat();
+            let read = Http::default().requests().next(&request);
+            assert_eq!(
+                read.is_err(),
+                byte.is_ascii_control() && byte != b'\t',
+                "{byte} at {place}"
+            );
+        }
+    }
+}
+
+#[test]
 fn a_head_has_a_limit() {
     let http = Http { max_head: 60, max_fields: 3 };
     let check = |http: &Http, text: &str, why: Option<&str>| {
