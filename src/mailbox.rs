@@ -307,23 +307,30 @@ mod tests {
 
     #[test]
     fn an_owner_on_another_thread_hears_of_each_message_and_of_the_end() {
-        let (address, mut mailbox) = mailbox(1);
-        let owner = std::thread::spawn(move || {
-            block_on(async {
-                let mut sum = 0;
-                while let Some(number) = mailbox.recv().await {
-                    sum += number;
-                }
-                sum
-            })
-        });
-        for number in 0..10_000 {
-            assert_eq!(block_on(address.send(number)), Ok(()));
+        for looks_first in [false, true] {
+            let (address, mut mailbox) = mailbox(1);
+            let owner = std::thread::spawn(move || {
+                block_on(async {
+                    let mut sum = 0;
+                    loop {
+                        let found = if looks_first { mailbox.try_recv() } else { None };
+                        let next = match found {
+                            None => mailbox.recv().await,
+                            found => found,
+                        };
+                        let Some(number) = next else { return sum };
+                        sum += number;
+                    }
+                })
+            });
+            for number in 0..10_000 {
+                assert_eq!(block_on(address.send(number)), Ok(()));
+            }
+            let last = address.clone();
+            drop(address);
+            drop(last);
+            assert_eq!(owner.join().expect("it has not panicked"), 49_995_000);
         }
-        let last = address.clone();
-        drop(address);
-        drop(last);
-        assert_eq!(owner.join().expect("it has not panicked"), 49_995_000);
     }
 
     #[test]
