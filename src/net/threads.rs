@@ -45,7 +45,7 @@ impl Threads {
     /// What the system says: no epoll, or no thread.
     pub(crate) fn with_epoll(count: usize) -> io::Result<Arc<Threads>> {
         let edge = Arc::new(Edge::new()?);
-        let threads = Threads::new(Watcher::Edge(Arc::clone(&edge)), edge, 1);
+        let threads = Threads::new(Watcher::Edge(Arc::clone(&edge)), edge);
         threads.start(|| Ok(Rest::Edge(Changed::new())))?;
         threads.start_helpers(count)?;
         Ok(threads)
@@ -57,14 +57,14 @@ impl Threads {
     /// What the kernel lacks, or forbids.
     pub(crate) fn with_uring(count: usize) -> io::Result<Arc<Threads>> {
         let ring = Arc::new(Ring::new()?);
-        let threads =
-            Threads::new(Watcher::Ring(Arc::clone(&ring)), Arc::clone(ring.edge()), LOOKS);
+        let threads = Threads::new(Watcher::Ring(Arc::clone(&ring)), Arc::clone(ring.edge()));
         threads.start(move || Ok(Rest::Ring(Box::new(Keeper::new(&ring)?), Changed::new())))?;
         threads.start_helpers(count)?;
         Ok(threads)
     }
 
-    fn new(watcher: Watcher, edge: Arc<Edge>, looks: u32) -> Arc<Threads> {
+    fn new(watcher: Watcher, edge: Arc<Edge>) -> Arc<Threads> {
+        let looks = if matches!(watcher, Watcher::Ring(_)) { LOOKS } else { 1 };
         let tasks = Arc::new(Tasks::new(Arc::clone(&edge), looks));
         Arc::new(Threads { tasks, watcher, edge })
     }
@@ -118,14 +118,13 @@ impl Threads {
                 Rest::Edge(changed) => {
                     self.run();
                     self.edge.sleep(changed);
-                    looked();
                 }
                 Rest::Ring(keeper, changed) => {
                     self.run();
                     keeper.sleep(changed);
-                    looked();
                 }
             }
+            looked();
         }
     }
 }
